@@ -1,0 +1,1 @@
+"""Network architectures and recipes. Plain modules; conversion is the toolchain's work."""

@@ -1,0 +1,60 @@
+"""The one definition of neuron arithmetic.
+
+Written for one neuron in Python integers, which never overflow, so that it can be read
+and trusted. It is slow on purpose: fast code lives in `snnc.simulate` and in targets,
+and is right exactly when it agrees with this file, bit for bit.
+
+    leak       v  = v * (4096 - decay) / 4096          toward zero
+    integrate  v' = clip(v + (current + bias) * 2**6)  to 24 bits, both signs
+    fire       s  = v' >= threshold                    (>=, not >)
+    reset      v  = 0 if s (ZERO), v' - threshold if s (SUBTRACT), else v'
+
+A membrane starts each sample at 0. Its unit is 1/64 of a unit of current: the six extra
+bits are the ones that Loihi keeps (lava-nc 0.10, `proc/lif/models.py`: `act_shift`,
+`vth_shift`), and a leak needs them. Without a leak v is a multiple of 64 until it
+saturates, so `v >= 64 n` and Loihi's `v > 64 (n - 1)` are the same question.
+"""
+
+from __future__ import annotations
+
+from snnc.errors import unreachable
+from snnc.ir.graph import Reset
+
+VERSION = 1  # stored in every compiled file; raise it when a line below changes meaning
+ALIGN = 6  # one unit of current is 2**ALIGN units of membrane
+V_MAX = (1 << 23) - 1
+DECAY_BITS = 12  # decay is a fraction of 2**DECAY_BITS
+CURRENT_MAX = V_MAX >> ALIGN  # 131071: the largest |current + bias| a 24-bit chip can take
+
+
+def leak(v: int, decay: int) -> int:
+    """Return v * (4096 - decay) / 4096, rounded toward zero.
+
+    >>> leak(100, 2048), leak(-101, 2048), leak(7, 0)
+    (50, -50, 7)
+    """
+    kept = abs(v) * ((1 << DECAY_BITS) - decay) >> DECAY_BITS
+    return kept if v >= 0 else -kept
+
+
+def step(
+    v: int, current: int, *, bias: int, threshold: int, decay: int, reset: Reset
+) -> tuple[int, bool]:
+    """Advance one neuron by one time step; return its membrane and whether it spiked.
+
+    >>> step(90 * 64, 15, bias=0, threshold=100 * 64, decay=0, reset=Reset.SUBTRACT)
+    (320, True)
+    >>> step(90 * 64, 10, bias=0, threshold=100 * 64, decay=0, reset=Reset.ZERO)
+    (0, True)
+    """
+    v = leak(v, decay) + (current + bias) * (1 << ALIGN)
+    v = max(-V_MAX, min(V_MAX, v))
+    if v < threshold:
+        return v, False
+    match reset:
+        case Reset.ZERO:
+            return 0, True
+        case Reset.SUBTRACT:
+            return v - threshold, True
+        case _:
+            unreachable(reset)

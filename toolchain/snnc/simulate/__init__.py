@@ -1,0 +1,1 @@
+"""Run programs (and float graphs) on the host."""

@@ -1,0 +1,60 @@
+"""The numpy simulator: whole layers at once, the same bits as `snnc.semantics`.
+
+Layers are run in turn over all steps: without recurrence that equals running them in
+lockstep, and the synapses of a layer become one matrix product for all samples and steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.errors import unreachable
+from snnc.ir.graph import Reset
+from snnc.ir.program import INPUT, Layer, Program
+from snnc.ir.weights import IntArray
+from snnc.semantics.neuron import ALIGN, DECAY_BITS, V_MAX
+from snnc.simulate.activity import trace_from_rasters
+from snnc.simulate.currents import currents
+from snnc.simulate.trace import Counts, Spikes, Trace
+
+
+def run(program: Program, codes: IntArray, *, raster: bool) -> Trace:
+    """Run a program on encoded images (samples, *shape); keep the spikes if `raster`."""
+    rasters: dict[str, Spikes] = {}
+    for layer in program.layers:
+        rasters[layer.name] = fire(layer, _drive(program, layer, codes, rasters))
+    return trace_from_rasters(program, codes, rasters, keep_rasters=raster)
+
+
+def _drive(program: Program, layer: Layer, codes: IntArray, rasters: dict[str, Spikes]) -> Counts:
+    """Return current + bias of a layer, (samples, steps, *shape)."""
+    per_channel = (-1, *[1] * (len(layer.shape) - 1))
+    drive = np.zeros((len(codes), program.steps, *layer.shape), dtype=np.int64)
+    drive += layer.bias.reshape(per_channel)
+    for bundle in layer.synapses:
+        source = program.shape_of(bundle.source)
+        if bundle.source == INPUT:
+            drive += currents(bundle, source, codes).reshape(len(codes), 1, *layer.shape)
+        else:
+            emitted = rasters[bundle.source].reshape(-1, *source)
+            drive += currents(bundle, source, emitted).reshape(drive.shape)
+    return drive
+
+
+def fire(layer: Layer, drive: Counts) -> Spikes:
+    """Return the spikes of neurons driven by current + bias, both (samples, steps, *shape)."""
+    v = np.zeros((len(drive), *layer.shape), dtype=np.int64)
+    spikes = np.empty(drive.shape, dtype=np.bool_)
+    for t in range(drive.shape[1]):
+        if layer.decay:
+            v = np.sign(v) * (np.abs(v) * (2**DECAY_BITS - layer.decay) >> DECAY_BITS)
+        v = np.clip(v + (drive[:, t] << ALIGN), -V_MAX, V_MAX)
+        spikes[:, t] = fired = v >= layer.threshold
+        match layer.reset:
+            case Reset.ZERO:
+                v[fired] = 0
+            case Reset.SUBTRACT:
+                v[fired] -= layer.threshold
+            case _:
+                unreachable(layer.reset)
+    return spikes

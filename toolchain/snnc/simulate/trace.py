@@ -1,0 +1,54 @@
+"""What a run of a program leaves behind: the only source of activity for energy.
+
+Counts are of what was delivered. `events` of a synapse bundle counts, for each sample and
+step, the non-zero weights that a spike met: one addition each. Synapses that read the
+image meet integers, not spikes; for them it counts the non-zero weights times non-zero
+pixels of one step, one multiplication each, and every step repeats them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+Spikes = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SynapseTrace:
+    """Deliveries of one bundle of synapses."""
+
+    name: str
+    population: str  # the layer (or accumulator) that received them
+    source: str
+    events: Counts  # (samples, steps)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerTrace:
+    """Activity of one layer of spiking neurons."""
+
+    name: str
+    neurons: int
+    spikes: Counts  # (samples, steps)
+    updated: Counts  # (samples, steps): neurons that got an event or have a bias
+    raster: Spikes | None  # (samples, steps, *shape), when it was asked for
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trace:
+    """The result of running a program on a batch of samples."""
+
+    predictions: Counts  # (samples,): the first largest logit
+    logits: Counts  # (samples, classes)
+    layers: tuple[LayerTrace, ...]
+    synapses: tuple[SynapseTrace, ...]
+    steps: int
+
+    @property
+    def samples(self) -> int:
+        """How many samples were run."""
+        return len(self.predictions)

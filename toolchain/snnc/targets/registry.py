@@ -1,0 +1,48 @@
+"""Find targets by name, through the entry points of installed packages.
+
+Nothing is imported until a target is asked for, so a broken plugin harms only the user
+who names it.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+
+from snnc.errors import TargetFailedToLoad, UnknownName
+from snnc.targets.api import Target
+
+GROUP = "snnc.targets"
+
+
+def available() -> dict[str, EntryPoint]:
+    """Map each target name to its entry point. Two packages may not share a name."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise TargetFailedToLoad(
+                f"two packages offer target {point.name!r}: {other.value} and {point.value}; "
+                "uninstall one"
+            )
+    return found
+
+
+def load(name: str) -> Target:
+    """Import and return the target called `name`.
+
+    Raises:
+        UnknownName: no installed package offers it.
+        TargetFailedToLoad: a package offers it and importing it failed.
+    """
+    points = available()
+    if name not in points:
+        raise UnknownName("target", name, points)
+    try:
+        target = points[name].load()
+    except ImportError as error:
+        raise TargetFailedToLoad(
+            f"target {name!r} needs {error.name!r}; install the package that offers it again"
+        ) from error
+    if not isinstance(target, Target):
+        raise TargetFailedToLoad(f"{points[name].value} is {type(target).__name__}, not a Target")
+    return target

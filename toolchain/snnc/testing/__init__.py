@@ -1,0 +1,1 @@
+"""Tools for testing targets and simulators, ours and yours."""
