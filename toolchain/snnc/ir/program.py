@@ -17,6 +17,7 @@ from math import prod
 from snnc.ir.graph import Reset
 from snnc.ir.weights import IntArray, IntWeight, Shape
 
+SEMANTICS = 1  # of the arithmetic in snnc.semantics: raise it when a line there changes meaning
 INPUT = "input"  # the name by which synapses refer to the encoded image
 
 

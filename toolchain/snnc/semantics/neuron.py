@@ -13,6 +13,9 @@ A membrane starts each sample at 0. Its unit is 1/64 of a unit of current: the s
 bits are the ones that Loihi keeps (lava-nc 0.10, `proc/lif/models.py`: `act_shift`,
 `vth_shift`), and a leak needs them. Without a leak v is a multiple of 64 until it
 saturates, so `v >= 64 n` and Loihi's `v > 64 (n - 1)` are the same question.
+
+`snnc.ir.program.SEMANTICS`, a version number in every compiled file, counts the meanings
+that this file has had.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ from __future__ import annotations
 from snnc.errors import unreachable
 from snnc.ir.graph import Reset
 
-VERSION = 1  # stored in every compiled file; raise it when a line below changes meaning
 ALIGN = 6  # one unit of current is 2**ALIGN units of membrane
 V_MAX = (1 << 23) - 1
 DECAY_BITS = 12  # decay is a fraction of 2**DECAY_BITS
