@@ -81,7 +81,11 @@ def image_coding(graph: Graph, levels: int) -> ImageCoding:
 def absorb(op: Synaptic, coding: ImageCoding) -> tuple[FloatWeight, FloatArray]:
     """Return weight and bias of synapses that read codes instead of the normalised image.
 
-    w (pixel - mean) / std  =  w / unit * (code - offset)
+        w (pixel - mean) / std  =  w / unit * (code - offset)
+
+    The offset joins the bias. Where a convolution pads, a padded tap stands for a normalised
+    0 and has no offset, so border neurons err by w / unit * offset for each padded tap, with
+    |offset| <= 1/2; there is no error where levels * mean is an integer.
     """
     channel = _channel_of_each(op, coding.codes.shape)
     weight = scale_columns(op.weight, floats(1.0 / coding.unit[channel]))
