@@ -223,14 +223,14 @@ def test_fine_integers_classify_as_the_float_network(graph, seed):
         weight_max=2**24,
         bias_max=wide,
         input_bias_max=wide,
-        threshold_max=2**16,
+        threshold_max=2**12,  # the 24-bit membrane then reaches 32 thresholds
         current_max=wide,
     )
     program = compile_graph(graph, numbers, levels=255)
     x = np.rint(images(graph, seed, count=40) * 255) / 255
     trace = reference.run(program, encode(program.input, x), raster=False)
     want = run_graph(graph, x) * graph.steps
-    # a neuron within 2**-16 of its threshold may fall on the other side: rare, not never
+    # a neuron within 2**-12 of its threshold may fall on the other side: rare, not never
     assert np.mean(trace.logits == np.rint(want)) >= 0.9
 
 
