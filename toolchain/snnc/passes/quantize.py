@@ -36,6 +36,7 @@ from snnc.passes.rewrite import drive, through_flatten
 from snnc.semantics.neuron import ALIGN, DECAY_BITS
 
 PIXEL_LEVELS = 255  # 8-bit images
+ROOM = 8  # thresholds that fit between 0 and the floor of the membrane: inhibition adds up
 
 
 def quantize(graph: Graph, numbers: Numbers, *, levels: int = PIXEL_LEVELS) -> Program:
@@ -43,7 +44,8 @@ def quantize(graph: Graph, numbers: Numbers, *, levels: int = PIXEL_LEVELS) -> P
 
     One scale for all weights, the bias and the threshold keeps a layer homogeneous, so the
     only error is rounding: half a unit in each. The scale is the largest that the formats of
-    weights, bias, threshold and current allow. A zero weight stays zero. The image becomes
+    weights, bias, threshold and current allow, and that leaves the membrane room for `ROOM`
+    thresholds below zero before it saturates. A zero weight stays zero. The image becomes
     codes with `levels` steps of grey, and its normalisation moves into the weights that read
     it (see `passes.image`).
 
@@ -146,7 +148,8 @@ def _layer(
         problem = Issue(bundles[0].name, "has several thresholds", "run PREPARE first", "order")
         raise InvalidGraph([problem])
     threshold = float(fire.threshold)
-    scale = _scale(bundles, numbers.threshold_max / threshold, coding, numbers)
+    highest = min(numbers.threshold_max, numbers.current_max // ROOM)
+    scale = _scale(bundles, highest / threshold, coding, numbers)
     synapses, bias = _round(bundles, scale)
     decay = min(round((1.0 - fire.keep) * (1 << DECAY_BITS)), (1 << DECAY_BITS) - 1)
     return Layer(

@@ -1,0 +1,288 @@
+"""The part of the generated program that is the same for every network.
+
+It reads the arguments and the weights, computes what the image adds to the layers that read it
+(exact integers, once for each sample), runs Lava, and writes the results:
+
+    status.json   {"state": "running", "done": 40, "samples": 100}, then "done" or "failed"
+    logits.npy    (samples, classes) int64
+    NAME.npy      (samples, T, ceil(neurons / 8)) bytes: the spikes of a layer, neurons in
+                  (C, H, W) order, eight to a byte; numpy.unpackbits reads them
+
+Lava runs every process as a process of the operating system. When one of them fails or dies,
+Lava waits for ever: a watchdog thread here ends the program instead and reports the reason.
+"""
+
+# mypy: ignore-errors
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_matrix, csr_matrix
+
+FORMAT = 1  # of network.json
+BATCH = 64  # samples whose currents are computed at once
+SLICE_SECONDS = 1.0  # Lava runs about this long between two reports of progress
+
+
+class Broken(Exception):
+    """The files or the input are not what this program needs."""
+
+
+class Run:
+    """The places of one run: where the network reads its currents and leaves its spikes."""
+
+    def __init__(self, output, samples, steps):
+        self.output, self.samples, self.steps = output, samples, steps
+        self._report = {"state": "starting", "done": 0, "samples": samples}
+
+    def current(self, name):
+        """Return the file of what the image adds to layer `name`."""
+        return str(self.output / f"{name}.current.npy")
+
+    def raster(self, name, neurons):
+        """Make the file for the spikes of layer `name`; return its path."""
+        return self._zeros(name, (self.samples, self.steps, -(-neurons // 8)), np.uint8)
+
+    def logits(self, classes):
+        """Make the file for the logits; return its path."""
+        return self._zeros("logits", (self.samples, classes), np.int64)
+
+    def _zeros(self, name, shape, dtype):
+        path = self.output / f"{name}.npy"
+        np.save(path, np.zeros(shape, dtype))  # written out: a full disk is an error here
+        return str(path)
+
+    def report(self, **facts):
+        """Replace status.json, at once or not at all."""
+        self._report.update(facts)
+        draft = self.output / "status.json.part"
+        draft.write_text(json.dumps(self._report))
+        draft.replace(self.output / "status.json")
+
+
+def main(here, *, steps, lag, image_currents, build):
+    """Run the network of directory `here` as the command line asks.
+
+    `steps` is T, `lag` the step at which the first sample reaches the last layer,
+    `image_currents(codes, w)` computes what the image adds to each layer that reads it, and
+    `build(w, run)` makes the Lava network and returns one of its processes.
+    """
+    parser = argparse.ArgumentParser(description="Run the network on Lava.")
+    parser.add_argument("--input", type=Path, required=True, help=".npy file: images or codes")
+    parser.add_argument("--output", type=Path, required=True, help="directory for the results")
+    parser.add_argument("--stop-with", type=int, metavar="PID", help="end when PID, the parent, is gone")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    run, watchdog = Run(arguments.output, 0, steps), None
+    try:
+        network = json.loads((here / "network.json").read_text())
+        if network["format"] != FORMAT or network["steps"] != steps:
+            raise Broken("network.py and network.json are not of one build; compile again")
+        weights = load_weights(here / "weights.npz", network["weights_sha256"])
+        codes = encode(np.load(arguments.input), network["input"])
+        run = Run(arguments.output, len(codes), steps)
+        run.report()
+        watchdog = Watchdog(run, arguments.stop_with)
+        write_currents(run, codes, weights, image_currents)
+        simulate(build(weights, run), run, watchdog, lag)
+        if network["readout"] == "spike-count":
+            count_spikes(run, network["layers"][-1])
+        run.report(state="done")
+    except BaseException as error:  # whatever it is, no Lava process may survive it
+        traceback.print_exc()
+        end(run, f"{type(error).__name__}: {error}")
+    print(f"{run.samples} samples done; results in {run.output}", flush=True)
+    os._exit(0)  # everything is stopped and written; Lava's exit handlers have nothing to add
+
+
+def end(run, problem):
+    """Leave with a failed status, taking every Lava process along."""
+    run.report(state="failed", problem=problem)
+    sys.stdout.flush()
+    for child in multiprocessing.active_children():
+        child.terminate()
+    os._exit(1)  # a broken Lava runtime never joins; multiprocessing frees the shared memory
+
+
+class Watchdog:
+    """A thread that ends the program when a Lava process fails, or when the parent is gone."""
+
+    def __init__(self, run, parent):
+        self.runtime = None
+        self._run, self._parent = run, parent
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self):
+        while True:
+            time.sleep(0.3)
+            if self._parent is not None and os.getppid() != self._parent:
+                os.killpg(os.getpgrp(), signal.SIGTERM)  # --stop-with: this group is ours
+            if problem := self._problem():
+                print(problem, flush=True)
+                end(self._run, problem.strip().splitlines()[-1])
+
+    def _problem(self):
+        if self.runtime is None:
+            return None
+        for actor in list(self.runtime._messaging_infrastructure.actors):
+            try:
+                if actor.exception:
+                    return actor.exception[1]  # the traceback, as text
+                if not actor._is_done and actor.exitcode not in (None, 0):
+                    return f"a Lava process ended with {ending(actor.exitcode)}"
+            except (ValueError, OSError, EOFError):
+                continue  # Lava joined it between the two lines
+        return None
+
+
+def ending(exitcode):
+    """Say in words how a process ended."""
+    if exitcode > 0:
+        return f"exit status {exitcode}"
+    return f"{signal.Signals(-exitcode).name}; is the memory or the disk full?"
+
+
+def simulate(process, run, watchdog, lag):
+    """Run all samples, a second or so at a time, and stop."""
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.conv.process import Conv
+    from lava.proc.sparse.process import DelaySparse
+    from snnc_processes import PyConvProduct, PyDelaySparseOnce
+
+    faster = {Conv: PyConvProduct, DelaySparse: PyDelaySparseOnce}
+    # without the tag Lava takes its floating-point models and says nothing
+    settings = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=faster)
+    process.create_runtime(run_cfg=settings)
+    watchdog.runtime = process.runtime
+    done, share = 0, 1
+    while done < run.samples:
+        share = min(share, run.samples - done)
+        began = time.monotonic()
+        process.run(RunSteps(num_steps=share * run.steps + (lag - 1 if done == 0 else 0)))
+        done += share
+        run.report(state="running", done=done)
+        print(f"{done}/{run.samples} samples", flush=True)
+        if time.monotonic() - began < SLICE_SECONDS:
+            share *= 2
+    watchdog.runtime = None
+    process.stop()
+
+
+def encode(values, coding):
+    """Return codes (samples, *shape): of images with floats in [0, 1], or the integers given.
+
+    code = rint(levels * pixel) - zero_point[channel], halves to even, in float64.
+    """
+    shape, levels = tuple(coding["shape"]), coding["levels"]
+    zero_point = np.array(coding["zero_point"]).reshape(-1, *[1] * (len(shape) - 1))
+    if values.shape[1:] != shape or not len(values):
+        raise Broken(f"the input has shape {values.shape}, the network reads (samples, *{shape})")
+    if np.issubdtype(values.dtype, np.floating):
+        if not (values.min() >= 0.0 and values.max() <= 1.0):
+            raise Broken("pixels must be in [0, 1]; the normalisation is part of the network")
+        return np.rint(values.astype(np.float64) * levels).astype(np.int32) - zero_point
+    if (values < -zero_point).any() or (values > levels - zero_point).any():
+        raise Broken("a code is outside what an image can become")
+    return values
+
+
+def load_weights(path, digest):
+    """Return the arrays of weights.npz by name; name.data, .indices, .indptr, .shape as one CSR."""
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise Broken("weights.npz is not the file that was compiled; compile again")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name].astype(np.int64) for name in file.files}
+    for name in [name[: -len(".indptr")] for name in arrays if name.endswith(".indptr")]:
+        data, indices, indptr = (arrays.pop(f"{name}.{part}") for part in ("data", "indices", "indptr"))
+        arrays[name] = csr_matrix((data, indices, indptr), shape=tuple(arrays.pop(f"{name}.shape")))
+    return arrays
+
+
+def write_currents(run, codes, weights, image_currents):
+    """Write what the image adds to each layer that reads it, in Lava's (W, H, C) layout."""
+    files = {}
+    for first in range(0, len(codes), BATCH):
+        batch = codes[first : first + BATCH].astype(np.int64)
+        for name, current in image_currents(batch, weights).items():
+            if current.ndim == 4:
+                current = current.transpose(0, 3, 2, 1)
+            if name not in files:
+                shape = (len(codes), *current.shape[1:])
+                np.save(run.current(name), np.zeros(shape, np.int32))
+                files[name] = np.load(run.current(name), mmap_mode="r+")
+            files[name][first : first + BATCH] = current
+    for file in files.values():
+        file.flush()
+
+
+def count_spikes(run, layer):
+    """Write the logits of a network that decides by the spikes of its last layer."""
+    raster = np.load(run.output / f"{layer['file']}.npy", mmap_mode="r")
+    neurons = int(np.prod(layer["shape"]))
+    logits = np.zeros((run.samples, neurons), dtype=np.int64)
+    for first in range(0, run.samples, BATCH):
+        spikes = np.unpackbits(raster[first : first + BATCH], axis=2, count=neurons)
+        logits[first : first + BATCH] = spikes.sum(axis=1, dtype=np.int64)
+    np.save(run.output / "logits.npy", logits)
+
+
+def kernel(weight):
+    """Return Lava's (out, kw, kh, in) kernel of a (out, in, kh, kw) weight.
+
+    Lava's maps are (W, H, C), and its Conv is a true convolution: the kernel runs backwards.
+    """
+    return weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1).astype(np.int32)
+
+
+def convolve(codes, weight, *, stride, padding, groups):
+    """Return the cross-correlation (samples, out, H, W) of (samples, C, H, W), zero padded."""
+    out, depth, high, wide = weight.shape
+    padded = np.pad(codes, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    view = np.lib.stride_tricks.sliding_window_view(padded, (high, wide), axis=(2, 3))
+    view = view[:, :, :: stride[0], :: stride[1]].transpose(0, 2, 3, 1, 4, 5)
+    shares = []
+    for g, rows in enumerate(np.split(weight.reshape(out, -1), groups)):
+        taps = view[..., g * depth : (g + 1) * depth, :, :].reshape(-1, depth * high * wide)
+        # float64 is exact: every sum is an integer far below 2**53
+        product = taps.astype(np.float64) @ rows.T.astype(np.float64)
+        shares.append(product.reshape(*view.shape[:3], -1))
+    return np.concatenate(shares, axis=3).transpose(0, 3, 1, 2).astype(np.int64)
+
+
+def multiply(codes, weight):
+    """Return the products (samples, out) of flattened codes with a dense or CSR matrix."""
+    flat = codes.reshape(len(codes), -1).astype(np.float64)  # exact, as above
+    return (weight.astype(np.float64) @ flat.T).T.astype(np.int64)
+
+
+def unroll(weight, source, *, stride, padding, groups):
+    """Return the CSR matrix of a convolution between maps flattened in (C, H, W) order."""
+    out, depth, high, wide = weight.shape
+    _, height, width = source
+    rows = (height + 2 * padding[0] - high) // stride[0] + 1
+    columns = (width + 2 * padding[1] - wide) // stride[1] + 1
+    o, i, ky, kx = (index[:, None, None] for index in np.nonzero(weight))
+    row, column = np.arange(rows)[:, None], np.arange(columns)
+    y, x = row * stride[0] - padding[0] + ky, column * stride[1] - padding[1] + kx
+    channel = o // (out // groups) * depth + i
+    post = (o * rows + row) * columns + column
+    pre = (channel * height + y) * width + x
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    value = np.broadcast_to(weight[np.nonzero(weight)][:, None, None], inside.shape)
+    shape = (out * rows * columns, int(np.prod(source)))
+    return coo_matrix((value[inside], (post[inside], pre[inside])), shape=shape).tocsr()
+
+
+def delays(weight, steps):
+    """Return the CSR matrix of delays that holds `steps` for each stored weight."""
+    return csr_matrix((np.full(weight.nnz, steps), weight.indices, weight.indptr), weight.shape)

@@ -1,0 +1,428 @@
+"""Generated Lava programs do what the specification says, spike for spike."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from snnc.errors import InvalidSetting, MissingDependency, TargetFailed
+from snnc.ir.check import check_program
+from snnc.ir.graph import Reset
+from snnc.ir.program import (
+    INPUT,
+    Accumulator,
+    Convolution,
+    FullyConnected,
+    ImageInput,
+    Layer,
+    Program,
+    SpikeCount,
+    Synapses,
+)
+from snnc.ir.weights import Dense, integers, sparse, unpack
+from snnc.semantics.encode import encode
+from snnc.semantics.network import specified
+from snnc.targets.api import legalize
+from snnc.testing.conformance import agree, run_on
+from snnc_targets.loihi import TARGET, interpreter, runner
+from snnc_targets.loihi.interpreter import Places
+
+pytestmark = pytest.mark.lava
+
+
+@pytest.fixture(autouse=True)
+def lava():
+    try:
+        return interpreter.find(Places.here())
+    except MissingDependency as missing:
+        if os.environ.get("SNNC_REQUIRE_LAVA") == "1":
+            raise
+        pytest.skip(str(missing))
+
+
+def integer_weights(rng, shape, density=1.0):
+    return rng.integers(-127, 128, shape).astype(np.int32) * (rng.random(shape) < density)
+
+
+def convolution(name, source, weight, *, stride=(1, 1), padding=(0, 0), groups=1):
+    kind = Convolution(stride=stride, padding=padding, groups=groups)
+    return Synapses(name=name, source=source, weight=Dense(integers(weight)), kind=kind)
+
+
+def matrix(name, source, weight, *, csr=False):
+    weight = np.asarray(weight, dtype=np.int32)
+    stored = sparse(weight) if csr else Dense(integers(weight))
+    return Synapses(name=name, source=source, weight=stored, kind=FullyConnected())
+
+
+def layer(name, shape, *synapses, threshold, bias=None, decay=0, reset=Reset.ZERO):
+    return Layer(
+        name=name,
+        shape=shape,
+        synapses=synapses,
+        bias=integers(np.zeros(shape[0]) if bias is None else bias),
+        threshold=threshold,
+        decay=decay,
+        reset=reset,
+        scale=1.0,
+    )
+
+
+def flat_input(size, levels=1):
+    return ImageInput(shape=(size,), levels=levels, zero_point=integers(np.zeros(size)))
+
+
+def everything():
+    """One network with every kind of synapse, delay, reset and layout, and 7 samples for it."""
+    rng = np.random.default_rng(5)
+    w = lambda *shape, density=1.0: integer_weights(rng, shape, density)
+    bias = lambda size, most: rng.integers(-most, most + 1, size)
+    program = Program(
+        input=ImageInput(shape=(2, 6, 5), levels=15, zero_point=integers([3, 0])),
+        layers=(
+            layer(
+                "conv1",
+                (4, 6, 5),
+                convolution("conv1", INPUT, w(4, 2, 3, 3), padding=(1, 1)),
+                threshold=64 * 2000 + 1,
+                bias=bias(4, 9000),
+            ),
+            layer(
+                "features.1",
+                (4, 3, 3),
+                convolution(
+                    "strided", "conv1", w(4, 2, 3, 2), stride=(2, 2), padding=(1, 1), groups=2
+                ),
+                threshold=64 * 100 + 1,
+                bias=bias(4, 60),
+                decay=300,
+            ),
+            layer(
+                "sum",
+                (4, 3, 3),
+                convolution("point", "features.1", w(4, 4, 1, 1)),
+                convolution("skip", "conv1", w(4, 4, 3, 2), stride=(2, 2), padding=(1, 1)),
+                convolution("again", INPUT, w(4, 2, 2, 1), stride=(2, 2)),
+                threshold=64 * 200 + 1,
+                bias=bias(4, 60),
+            ),
+            layer(
+                "soft",
+                (9,),
+                matrix("soft", "sum", w(9, 36)),
+                matrix("sparse skip", "conv1", w(9, 120, density=0.2), csr=True),
+                threshold=20_001,
+                bias=bias(9, 4000),
+                decay=5,
+                reset=Reset.SUBTRACT,
+            ),
+            layer(
+                "eager",
+                (7,),
+                matrix("eager", "soft", w(7, 9, density=0.5), csr=True),
+                threshold=1,
+            ),
+        ),
+        readout=Accumulator(
+            name="out",
+            shape=(3,),
+            synapses=(
+                matrix("out", "eager", w(3, 7)),
+                matrix("out.image", INPUT, w(3, 60)),
+                matrix("out.skip", "sum", w(3, 36)),
+            ),
+            bias=integers([1, -2, 300]),
+            scale=1.0,
+        ),
+        steps=5,
+    )
+    pixels = rng.integers(0, 16, (7, 2, 6, 5)).astype(np.int32)
+    return check_program(program), pixels - integers([3, 0])[:, None, None]
+
+
+def test_every_kind_of_layer_runs_as_specified():
+    program, codes = everything()
+    want = specified(program, codes)
+    assert all(0.02 < raster.mean() < 0.98 for raster in want.rasters.values())  # it does something
+    agree(run_on(TARGET, program, codes), want)
+
+
+def test_a_membrane_saturates_at_both_ends():
+    """`brake` drives `floor` far below 24 bits, then `trigger` swaps it for `lift`.
+
+    Without a floor, floor would need three steps more to recover; without a ceiling, `ceiling`
+    would keep enough after its first spike to fire again at once.
+    """
+    ones = lambda post, pre, value: np.full((post, pre), value)
+    program = check_program(
+        Program(
+            input=flat_input(1),
+            layers=(
+                layer("trigger", (3,), matrix("trigger", INPUT, ones(3, 1, 1)), threshold=321),
+                layer(
+                    "brake",
+                    (472,),
+                    matrix("brake.on", INPUT, ones(472, 1, 1)),
+                    matrix("brake.off", "trigger", ones(472, 3, -127)),
+                    threshold=1,
+                ),
+                layer(
+                    "lift",
+                    (500,),
+                    matrix("lift", "trigger", ones(500, 3, 127)),
+                    threshold=64,
+                    reset=Reset.SUBTRACT,
+                ),
+                layer(
+                    "floor",
+                    (1,),
+                    matrix("floor.brake", "brake", ones(1, 472, -127)),
+                    matrix("floor.lift", "lift", ones(1, 500, 127)),
+                    threshold=64 * 100_000 + 1,
+                ),
+                layer(
+                    "ceiling",
+                    (1,),
+                    matrix("ceiling.lift", "lift", ones(1, 500, 127)),
+                    matrix("ceiling.brake", "brake", ones(1, 472, 127)),
+                    threshold=64 * 130_000,
+                    reset=Reset.SUBTRACT,
+                ),
+            ),
+            readout=SpikeCount(),
+            steps=11,
+        )
+    )
+    codes = integers([[1], [0], [1]])
+    want = specified(program, codes)
+    unclipped = np.cumsum(
+        want.rasters["lift"][0].sum(axis=1) * 127 - want.rasters["brake"][0].sum(axis=1) * 127
+    )
+    assert unclipped.min() < -131_072 and unclipped.max() <= 100_000  # a lift alone is no spike
+    assert want.rasters["floor"][0].any()
+    agree(run_on(TARGET, program, codes), want)
+
+
+def test_biases_of_both_signs_and_both_exponents_do_not_run_ahead_of_the_data():
+    rng = np.random.default_rng(0)
+    small, large = [4095, -4096, 1, -1, 0], [8190, -8192, 2, -2, 0]
+    program = check_program(
+        Program(
+            input=flat_input(4, levels=3),
+            layers=(
+                layer("a", (5,), matrix("a", INPUT, integer_weights(rng, (5, 4))), threshold=641),
+                layer(
+                    "b",
+                    (5,),
+                    matrix("b", "a", integer_weights(rng, (5, 5))),
+                    threshold=64 * 9000 + 1,
+                    bias=small,
+                ),
+                layer(
+                    "c",
+                    (5,),
+                    matrix("c", "b", integer_weights(rng, (5, 5))),
+                    threshold=64 * 20_000 + 1,
+                    bias=large,
+                ),
+            ),
+            readout=SpikeCount(),
+            steps=7,
+        )
+    )
+    codes = rng.integers(0, 4, (5, 4)).astype(np.int32)
+    agree(run_on(TARGET, program, codes), specified(program, codes))
+
+
+def test_a_network_of_one_readout_and_one_step_runs():
+    program = check_program(
+        Program(
+            input=flat_input(3, levels=255),
+            layers=(),
+            readout=Accumulator(
+                name="fc",
+                shape=(2,),
+                synapses=(matrix("fc", INPUT, [[1, -2, 3], [0, 0, 0]]),),
+                bias=integers([-5, 7]),
+                scale=1.0,
+            ),
+            steps=1,
+        )
+    )
+    codes = integers([[10, 20, 255]])
+    assert run_on(TARGET, program, codes).logits.tolist() == [[10 - 40 + 765 - 5, 7]]
+
+
+def test_bundles_without_a_single_weight_are_silent():
+    zeros = np.zeros((4, 4))
+    program = check_program(
+        Program(
+            input=flat_input(4),
+            layers=(
+                layer("a", (4,), matrix("a", INPUT, np.eye(4)), threshold=1),
+                layer(
+                    "b", (4,), matrix("b", "a", zeros, csr=True), threshold=65, bias=[1, 2, 3, 0]
+                ),
+                layer(
+                    "c",
+                    (4,),
+                    matrix("c", "b", zeros),
+                    matrix("c.late", "a", zeros, csr=True),
+                    threshold=1,
+                    bias=[1, 0, 0, 0],
+                ),
+            ),
+            readout=SpikeCount(),
+            steps=3,
+        )
+    )
+    codes = integers([[1, 1, 0, 1], [0, 0, 1, 0]])
+    agree(run_on(TARGET, program, codes), specified(program, codes))
+
+
+def test_samples_in_a_stream_equal_samples_on_their_own(tmp_path):
+    program, codes = everything()
+    TARGET.emit(program, tmp_path)
+    together = TARGET.execute(program, tmp_path, codes[:3], raster=True)
+    for n in range(3):
+        alone = TARGET.execute(program, tmp_path, codes[n : n + 1], raster=True)
+        np.testing.assert_array_equal(alone.logits[0], together.logits[n])
+        for one, all_ in zip(alone.layers, together.layers, strict=True):
+            np.testing.assert_array_equal(one.raster[0], all_.raster[n])
+
+
+def test_chunks_change_no_result_and_progress_reaches_the_end(tmp_path, monkeypatch):
+    program, codes = everything()
+    TARGET.emit(program, tmp_path)
+    monkeypatch.setattr(runner, "chunk_size", lambda program: 3)
+    seen = []
+    trace = TARGET.execute(
+        program, tmp_path, codes, raster=True, progress=lambda *done: seen.append(done)
+    )
+    agree(trace, specified(program, codes))
+    assert seen[-1] == (7, 7) and {3, 6} <= {done for done, _ in seen}
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_lavas_own_slower_models_give_the_same_spikes(tmp_path):
+    program, codes = everything()
+    TARGET.emit(program, tmp_path)
+    host = (tmp_path / "host.py").read_text()
+    stock = host.replace("exception_proc_model_map=faster", "exception_proc_model_map={}")
+    assert stock != host
+    (tmp_path / "host.py").write_text(stock)
+    trace = TARGET.execute(program, tmp_path, codes, raster=True)
+    agree(trace, specified(program, codes))
+
+
+PRINT_WEIGHTS = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import network
+from host import Run, load_weights
+
+made = {}
+def remember(process):
+    def make(**arguments):
+        made[arguments["name"]] = process(**arguments)
+        return made[arguments["name"]]
+    return make
+for name in ("Conv", "Dense", "Sparse", "DelaySparse"):
+    setattr(network, name, remember(getattr(network, name)))
+
+import json
+from pathlib import Path
+here, work = Path(sys.argv[1]), Path(sys.argv[2])
+digest = json.loads((here / "network.json").read_text())["weights_sha256"]
+network.build(load_weights(here / "weights.npz", digest), Run(work, 1, network.T))
+arrays = {}
+for name, process in made.items():
+    held = (process.weight if hasattr(process, "weight") else process.weights).init
+    arrays[name] = held.toarray() if hasattr(held, "toarray") else held
+np.savez(work / "held.npz", **arrays)
+"""
+
+
+def test_lavas_processes_hold_the_programs_weights_and_no_zero_became_a_weight(lava, tmp_path):
+    program, _ = everything()
+    build, work = tmp_path / "build", tmp_path / "work"
+    build.mkdir()
+    work.mkdir()
+    TARGET.emit(program, build)
+    subprocess.run([lava, "-c", PRINT_WEIGHTS, build, work], check=True, cwd=work)
+    with np.load(work / "held.npz") as held:
+        weights = {
+            bundle.name: unpack(bundle.weight)
+            for population in program.populations
+            for bundle in population.synapses
+        }
+        for name in ("strided", "point"):
+            np.testing.assert_array_equal(
+                held[name].transpose(0, 3, 2, 1)[:, :, ::-1, ::-1], weights[name]
+            )
+        for name in ("soft", "sparse skip", "eager", "out", "out.skip"):
+            np.testing.assert_array_equal(held[name], 2 * weights[name])
+        skip = held["skip"]  # unrolled: each output neuron keeps its kernel's own zeros
+        assert np.count_nonzero(skip) <= np.count_nonzero(weights["skip"]) * 9
+        assert set(held.files) == {*weights} - {"conv1", "again", "out.image"}
+
+
+def test_the_program_runs_by_hand_on_images(lava, tmp_path):
+    program, _ = everything()
+    build, results = tmp_path / "build", tmp_path / "results"
+    build.mkdir()
+    TARGET.emit(program, build)
+    images = np.random.default_rng(1).random((4, 2, 6, 5)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    command = [lava, build / "network.py", "--input", tmp_path / "images.npy", "--output", results]
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    want = specified(program, encode(program.input, images))
+    np.testing.assert_array_equal(np.load(results / "logits.npy"), want.logits)
+    spikes = np.unpackbits(np.load(results / "soft_neurons.npy"), axis=2, count=9)
+    np.testing.assert_array_equal(spikes, want.rasters["soft"])
+    assert json.loads((results / "status.json").read_text())["state"] == "done"
+    assert not list(build.rglob("__pycache__"))  # a build stays as it was written
+
+
+def test_weights_that_were_changed_are_refused(tmp_path):
+    program, codes = everything()
+    TARGET.emit(program, tmp_path)
+    weights = bytearray((tmp_path / "weights.npz").read_bytes())
+    weights[-200] ^= 1
+    (tmp_path / "weights.npz").write_bytes(bytes(weights))
+    with pytest.raises(TargetFailed, match=r"weights.npz is not the file that was compiled"):
+        TARGET.execute(program, tmp_path, codes, raster=False)
+
+
+def test_an_error_inside_a_lava_process_comes_back_with_its_last_line_and_a_log(tmp_path):
+    program, codes = everything()
+    TARGET.emit(program, tmp_path)
+    processes = tmp_path / "procs" / "snnc_processes.py"
+    broken = processes.read_text().replace(
+        "        spikes = self.s_in.recv()\n        sample",
+        "        raise ArithmeticError('on purpose')\n        sample",
+    )
+    processes.write_text(broken)
+    with pytest.raises(TargetFailed, match="ArithmeticError: on purpose") as failed:
+        TARGET.execute(program, tmp_path, codes, raster=False)
+    log = Path(re.search(r"the log is (.*)", str(failed.value)).group(1))
+    assert "Traceback" in log.read_text()
+    log.unlink()
+    log.parent.rmdir()  # nothing but the log was kept
+
+
+def test_codes_that_no_image_becomes_are_refused(tmp_path):
+    program, codes = everything()
+    with pytest.raises(InvalidSetting, match="which no image in \\[0, 1\\] becomes"):
+        TARGET.execute(program, tmp_path, codes + 13, raster=False)
+    with pytest.raises(InvalidSetting, match="there is no sample"):
+        TARGET.execute(program, tmp_path, codes[:0], raster=False)
+
+
+def test_the_network_of_this_file_is_one_the_target_accepts():
+    program, _ = everything()
+    assert legalize(TARGET, program) is program

@@ -1,0 +1,280 @@
+"""The torch twin against the specification, bit for bit, and its gradient against algebra."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from snnc.errors import InvalidProgram, InvalidSetting
+from snnc.ir.graph import Reset
+from snnc.ir.program import (
+    INPUT,
+    Accumulator,
+    FullyConnected,
+    ImageInput,
+    Layer,
+    Program,
+    SpikeCount,
+    Synapses,
+)
+from snnc.ir.weights import Dense, convert, integers
+from snnc.learn.surrogates import TRIANGLE, Surrogate
+from snnc.semantics.encode import encode
+from snnc.semantics.network import specified
+from snnc.semantics.neuron import V_MAX
+from snnc.simulate import reference
+from snnc.testing.programs import programs, runs
+from snnc.twin import IntegerTwin, run
+
+
+def equal_to_the_specification(program, codes):
+    expected = specified(program, codes)
+    trace = run(program, codes, raster=True)
+    for layer in trace.layers:
+        np.testing.assert_array_equal(layer.raster, expected.rasters[layer.name])
+    np.testing.assert_array_equal(trace.logits, expected.logits)
+    np.testing.assert_array_equal(trace.predictions, expected.logits.argmax(axis=1))
+
+
+def louder(program: Program, factor: int) -> Program:
+    """Multiply all weights, so that membranes reach 24 bits and saturate."""
+
+    def scaled(population):
+        return replace(
+            population,
+            synapses=tuple(
+                replace(s, weight=convert(s.weight, lambda w: w * np.int32(factor), np.int32))
+                for s in population.synapses
+            ),
+        )
+
+    readout = program.readout
+    return replace(
+        program,
+        layers=tuple(scaled(layer) for layer in program.layers),
+        readout=scaled(readout) if isinstance(readout, Accumulator) else readout,
+    )
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(runs())
+def test_the_twin_spikes_like_the_specification(run_of):
+    equal_to_the_specification(*run_of)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(runs(leaks=(1, 300, 4095)), st.sampled_from([600, 5000, 40000]))
+def test_the_twin_saturates_like_the_specification(run_of, factor):
+    program, codes = run_of
+    equal_to_the_specification(louder(program, factor), codes)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(programs(), st.data())
+def test_the_twin_reads_float_images_like_the_encoder(program, data):
+    half_codes = st.integers(0, 2 * program.input.levels).map(
+        lambda k: k / (2 * program.input.levels)  # exact halves are rounded to even
+    )
+    images = data.draw(
+        hnp.arrays(
+            np.float32, (2, *program.input.shape), elements=half_codes | st.floats(0, 1, width=32)
+        )
+    )
+    expected = specified(program, encode(program.input, images)).logits
+
+    logits = IntegerTwin(program, TRIANGLE)(torch.from_numpy(images))
+
+    assert logits.dtype == torch.float64
+    np.testing.assert_array_equal(logits.numpy(), expected)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(runs(samples=(2, 5)))
+def test_the_twin_counts_the_activity_of_the_numpy_simulator(run_of):
+    program, codes = run_of
+    ours, theirs = run(program, codes, raster=False), reference.run(program, codes, raster=False)
+    assert all(layer.raster is None for layer in ours.layers)
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    for mine, other in zip(ours.layers, theirs.layers, strict=True):
+        np.testing.assert_array_equal(mine.spikes, other.spikes)
+        np.testing.assert_array_equal(mine.updated, other.updated)
+    for mine, other in zip(ours.synapses, theirs.synapses, strict=True):
+        np.testing.assert_array_equal(mine.events, other.events)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(programs(), st.sampled_from(["triangle", "exp", "box", "straight_through"]), st.data())
+def test_a_surrogate_never_changes_a_spike(program, shape, data):
+    images = torch.from_numpy(
+        data.draw(
+            hnp.arrays(np.float32, (2, *program.input.shape), elements=st.floats(0, 1, width=32))
+        )
+    )
+    plain = IntegerTwin(program, TRIANGLE)(images)
+    assert torch.equal(IntegerTwin(program, Surrogate(shape, 0.5))(images), plain)
+
+
+def neuron(weight=1, *, threshold, decay=0, reset=Reset.ZERO, steps=1, levels=1, bias=0) -> Program:
+    """One pixel, one neuron, spike count as the logit."""
+    synapses = Synapses(
+        name="w", source=INPUT, weight=Dense(integers([[weight]])), kind=FullyConnected()
+    )
+    layer = Layer(
+        name="layer",
+        shape=(1,),
+        synapses=(synapses,),
+        bias=integers([bias]),
+        threshold=threshold,
+        decay=decay,
+        reset=reset,
+        scale=1.0,
+    )
+    coding = ImageInput(shape=(1,), levels=levels, zero_point=integers([0]))
+    return Program(input=coding, layers=(layer,), readout=SpikeCount(), steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("program", "spikes"),
+    [
+        pytest.param(neuron(5, threshold=5 * 64), 1, id="fires at the threshold itself"),
+        pytest.param(neuron(5, threshold=5 * 64 + 1), 0, id="not one below it"),
+        pytest.param(neuron(3, threshold=5 * 64, steps=4), 2, id="zero drops the excess"),
+        pytest.param(
+            neuron(4, threshold=5 * 64, steps=5, reset=Reset.SUBTRACT), 4, id="subtract keeps it"
+        ),
+        pytest.param(neuron(131072, threshold=V_MAX, steps=1), 1, id="clipped to the largest v"),
+        pytest.param(neuron(131072, threshold=V_MAX + 1, steps=9), 0, id="and never above it"),
+        pytest.param(neuron(1, threshold=65, decay=4095, steps=9), 0, id="64 / 4096 leaks to 0"),
+        pytest.param(neuron(1, threshold=96, decay=2048, steps=2), 1, id="64 / 2 + 64 = 96"),
+        pytest.param(neuron(1, threshold=128, decay=1, steps=2), 0, id="63.98 leaks to 63"),
+    ],
+)
+def test_a_neuron_at_the_edge_of_each_rule(program, spikes):
+    codes = np.ones((1, 1), dtype=np.int32)
+    assert specified(program, codes).logits.item() == spikes  # the case says what it claims
+    assert run(program, codes, raster=False).logits.item() == spikes
+
+
+def kicked(*, bias: int, kick: int, threshold: int, decay: int) -> Program:
+    """A neuron `out` that gets `bias` at each of two steps, and `kick` at the second."""
+    late = replace(neuron(1, threshold=2 * 64, steps=2).layers[0], name="late")
+    bundle = Synapses(
+        name="kick", source="late", weight=Dense(integers([[kick]])), kind=FullyConnected()
+    )
+    out = replace(
+        late,
+        name="out",
+        synapses=(bundle,),
+        bias=integers([bias]),
+        threshold=threshold,
+        decay=decay,
+    )
+    return replace(neuron(threshold=1, steps=2), layers=(late, out))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        # -64 leaks to 0 (floor: -1), and 64 more is 64
+        pytest.param(kicked(bias=-1, kick=2, threshold=64, decay=4095), id="leaks toward zero"),
+        # -2**23 is clipped to 1 - 2**23, and 2**23 more is 1
+        pytest.param(kicked(bias=-(2**17), kick=2**18, threshold=1, decay=0), id="clipped below"),
+    ],
+)
+def test_a_negative_membrane_at_the_edge_of_each_rule(program):
+    codes = np.ones((1, 1), dtype=np.int32)
+    assert specified(program, codes).rasters["out"].ravel().tolist() == [False, True]
+    assert run(program, codes, raster=True).layers[1].raster.ravel().tolist() == [False, True]
+
+
+def test_the_gradient_of_one_neuron_is_the_product_of_its_parts():
+    # v = 64 * 3 * code = 768 at code 4 of 10 levels, threshold 1024: u = -1/4,
+    # triangle(u) = 3/4; d logit / d pixel = 3/4 / 1024 * 64 * 3 * 10.
+    twin = IntegerTwin(neuron(3, threshold=1024, levels=10), TRIANGLE)
+    pixel = torch.tensor([[0.4]], requires_grad=True)
+
+    twin(pixel).sum().backward()
+
+    assert pixel.grad.item() == pytest.approx(0.75 / 1024 * 64 * 3 * 10, rel=1e-6)  # float32 pixel
+
+
+def test_the_gradient_flows_through_the_reset_and_the_leak():
+    # ZERO, two steps, decay 1/2, threshold 128, current 64 c with c = 1 of 1 level.
+    # Step 1: v1 = 64, u = -1/2, s1' = 1/2 * 64/128 = 1/4.  After reset r1 = v1 (1 - s1),
+    # r1' = 64 - 64 * 1/4 = 48.  Step 2: v2 = 32 + 64 = 96, v2' = 24 + 64 = 88, u = -1/4,
+    # s2' = 3/4 * 88/128.
+    twin = IntegerTwin(neuron(1, threshold=128, decay=2048, steps=2), TRIANGLE)
+    pixel = torch.tensor([[1.0]], requires_grad=True)
+
+    twin(pixel).sum().backward()
+
+    assert pixel.grad.item() == 0.25 + 0.75 * 88 / 128  # all dyadic, so exact
+
+
+def test_the_gradient_stops_where_the_membrane_saturates():
+    pixel = torch.tensor([[1.0]], requires_grad=True)
+    straight = Surrogate("straight_through", 1.0)
+    IntegerTwin(neuron(131072, threshold=V_MAX), straight)(pixel).sum().backward()
+    assert pixel.grad.item() == 0.0
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(programs(), st.data())
+def test_gradients_are_finite(program, data):
+    images = torch.from_numpy(
+        data.draw(
+            hnp.arrays(np.float32, (2, *program.input.shape), elements=st.floats(0, 1, width=32))
+        )
+    ).requires_grad_()
+    logits = IntegerTwin(program, Surrogate("exp", 2.0))(images)
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    assert gradient.isfinite().all()
+
+
+def test_the_gradient_of_a_program_with_positive_weights_is_nowhere_zero():
+    rng = np.random.default_rng(0)
+    weight = Dense(integers(rng.integers(1, 20, (4, 6))))
+    bundle = Synapses(name="w", source=INPUT, weight=weight, kind=FullyConnected())
+    layer = replace(
+        neuron(threshold=40 * 64).layers[0], shape=(4,), synapses=(bundle,), bias=integers([0] * 4)
+    )
+    coding = ImageInput(shape=(6,), levels=3, zero_point=integers([1] * 6))
+    program = Program(input=coding, layers=(layer,), readout=SpikeCount(), steps=4)
+    images = torch.rand(8, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        IntegerTwin(program, Surrogate("exp", 2.0))(images).sum(), images
+    )
+    assert gradient.isfinite().all()
+    assert (gradient != 0).all()
+
+
+def test_a_program_beyond_exact_float64_is_refused_by_name():
+    big = neuron(2**31 - 1, threshold=1, levels=2**23)
+    with pytest.raises(InvalidProgram, match="layer: its currents may reach 18014398501093376"):
+        IntegerTwin(big, TRIANGLE)
+
+
+def test_codes_beyond_the_declared_range_count_too():
+    with pytest.raises(InvalidProgram, match="past the exact integers of float64"):
+        run(neuron(2**31 - 1, threshold=1), np.full((1, 1), 2**24, np.int32), raster=False)
+
+
+def test_an_accumulator_is_bounded_over_all_steps():
+    weight = Dense(integers([[2**31 - 1]]))
+    bundle = Synapses(name="w", source=INPUT, weight=weight, kind=FullyConnected())
+    readout = Accumulator(name="out", shape=(1,), synapses=(bundle,), bias=integers([0]), scale=1.0)
+    coding = ImageInput(shape=(1,), levels=2**20, zero_point=integers([0]))
+    program = Program(input=coding, layers=(), readout=readout, steps=3)
+    IntegerTwin(program, TRIANGLE)
+    with pytest.raises(InvalidProgram, match="out: its currents may reach"):
+        IntegerTwin(replace(program, steps=5), TRIANGLE)
+
+
+def test_images_outside_the_box_are_refused():
+    with pytest.raises(InvalidSetting, match=r"the program reads \[0, 1\]"):
+        IntegerTwin(neuron(threshold=1), TRIANGLE)(torch.tensor([[1.5]]))

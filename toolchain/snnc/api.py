@@ -1,0 +1,171 @@
+"""The toolchain in a few words, for scripts and notebooks.
+
+    import snnc
+
+    graph = snnc.load("model.pt")
+    program = snnc.compile(graph, target="loihi")
+    trace = snnc.run(program, images)
+    counts = snnc.count(program, trace)
+
+Each does what the command of that name does; `run` and `count` need no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.energy.ann import ann_counts_of_program
+from snnc.energy.count import Counts
+from snnc.energy.count import count as count_operations
+from snnc.errors import InvalidFile, InvalidSetting, UnknownName
+from snnc.ir.graph import Graph
+from snnc.ir.program import Program
+from snnc.ir.store import load_graph
+from snnc.ir.weights import IntArray
+from snnc.passes.compile import compile_graph
+from snnc.passes.quantize import PIXEL_LEVELS
+from snnc.semantics.encode import encode
+from snnc.simulate.trace import Trace
+from snnc.targets import registry
+from snnc.targets.api import legalize
+from snnc.targets.build import Build, load_build, write_build
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Engine = Callable[..., Trace]  # (program, codes, *, raster: bool) -> Trace
+
+
+def load(path: str | Path, *, trust: bool = False) -> Graph:
+    """Read a network from a checkpoint (`*.pt`) or a graph file (`*.snn`).
+
+    A checkpoint that names its architecture as `module:callable` imports that module, which
+    runs its code: only with `trust`.
+
+    Raises:
+        InvalidFile: the file is neither, or damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InvalidFile(f"{path} is a directory; pass a checkpoint (.pt) or a graph (.snn)")
+    if path.suffix == ".snn":
+        return load_graph(path)
+    if path.suffix == ".snnx":
+        raise InvalidFile(
+            f"{path} is a compiled program; pass the network it came from, a checkpoint (.pt) or "
+            "a graph (.snn)"
+        )
+    from snnc.frontend.checkpoint import load_checkpoint, to_module
+    from snnc.frontend.torch_module import from_torch
+    from snnc.learn.spiking import SpikingNetwork
+
+    checkpoint = load_checkpoint(path)
+    network = to_module(checkpoint, trust=trust)
+    return from_torch(
+        network,
+        input_shape=checkpoint.input_shape,
+        steps=network.steps if isinstance(network, SpikingNetwork) else 1,
+        class_names=checkpoint.class_names,
+        provenance=checkpoint.provenance,
+    )
+
+
+def compile(
+    network: Graph | nn.Module,
+    *,
+    target: str,
+    directory: str | Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    levels: int = PIXEL_LEVELS,
+    force: bool = False,
+) -> Program:
+    """Compile a network for a target; write a build if a directory is given.
+
+    A torch module must be a spiking network (`snnc.learn.spiking.to_spiking` makes one of an
+    ordinary network), or already know its input shape through `input_shape`.
+
+    Raises:
+        InvalidGraph, Unsupported: the network cannot be compiled; lists the reasons.
+        NotLegal: the target cannot run it; lists the reasons.
+        UnknownName: there is no such target.
+    """
+    chosen = registry.load(target)
+    graph = network if isinstance(network, Graph) else _trace(network, input_shape)
+    program = legalize(chosen, compile_graph(graph, chosen.numbers, levels=levels))
+    if directory is not None:
+        write_build(Path(directory), chosen, program, graph, force=force)
+    return program
+
+
+def _trace(network: nn.Module, input_shape: tuple[int, ...] | None) -> Graph:
+    from snnc.frontend.torch_module import from_torch
+    from snnc.learn.spiking import SpikingNetwork
+
+    if isinstance(network, SpikingNetwork):
+        return from_torch(network, input_shape=network.input_shape, steps=network.steps)
+    if input_shape is None:
+        raise InvalidSetting("the shape of one image is not known; pass input_shape=(C, H, W)")
+    return from_torch(network, input_shape=input_shape)
+
+
+def run(
+    program: Program | Build,
+    images: npt.NDArray[np.floating],
+    *,
+    engine: str = "fast",
+    raster: bool = False,
+) -> Trace:
+    """Run integers on images (samples, *shape) with values in [0, 1].
+
+    `engine` is one of `ENGINES`: "fast" (numba), "numpy", "torch", or, for a build, "target"
+    (what the build was made for: the loihi target runs Lava).
+
+    Raises:
+        UnknownName: there is no such engine.
+        InvalidSetting: the images do not fit the program.
+        TargetFailed: the target broke.
+    """
+    if engine not in ENGINES and not (engine == TARGET and isinstance(program, Build)):
+        raise UnknownName("engine", engine, [*ENGINES, TARGET])
+    if isinstance(program, Build) and engine == TARGET:
+        codes = encode(program.program.input, images)
+        target = registry.load(program.target)
+        return target.execute(program.program, program.directory, codes, raster=raster)
+    integers = program.program if isinstance(program, Build) else program
+    return ENGINES[engine](integers, encode(integers.input, images), raster=raster)
+
+
+def count(program: Program, trace: Trace) -> Counts:
+    """Count the operations of a run, for `snnc.energy` to price."""
+    return count_operations(program, trace, ann=ann_counts_of_program(program))
+
+
+TARGET = "target"
+
+
+def _fast(program: Program, codes: IntArray, *, raster: bool) -> Trace:
+    from snnc.simulate import fast
+
+    return fast.run(program, codes, raster=raster)
+
+
+def _numpy(program: Program, codes: IntArray, *, raster: bool) -> Trace:
+    from snnc.simulate import reference
+
+    return reference.run(program, codes, raster=raster)
+
+
+def _torch(program: Program, codes: IntArray, *, raster: bool) -> Trace:
+    from snnc import twin
+
+    return twin.run(program, codes, raster=raster)
+
+
+ENGINES: Mapping[str, Engine] = {"fast": _fast, "numpy": _numpy, "torch": _torch}
+
+__all__ = ["Build", "compile", "count", "load", "load_build", "run"]

@@ -1,0 +1,75 @@
+"""The command line: parse, call, print; decides nothing.
+
+Results go to standard output (as JSON with --json), everything meant for a person's eyes
+while waiting to standard error. Exit status: 0 done, 1 refused or failed, 2 wrong usage,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import click
+
+from snnc import __version__
+from snnc.cli.lazy import LazyGroup
+from snnc.errors import Refusal, SnncError
+
+COMMANDS = {  # name -> (module, attribute, help); a module is imported only to run it
+    "demo": ("snnc.cli.demo", "demo", "Run the whole chain on real digits and write a report."),
+    "train": ("snnc.cli.train", "train", "Train a robust, sparse spiking network by a recipe."),
+    "compile": ("snnc.cli.compile", "compile_", "Compile a network to integers for a target."),
+    "check": ("snnc.cli.compile", "check", "List every reason a target cannot run a network."),
+    "simulate": ("snnc.cli.simulate", "simulate", "Run the deployed integers on a data set."),
+    "attack": ("snnc.cli.attack", "attack", "Attack a network or the deployed integers."),
+    "energy": ("snnc.cli.energy", "energy", "Price what the deployed integers do."),
+    "inspect": ("snnc.cli.inspect", "inspect", "Show what a model, graph, program or build holds."),
+    "report": ("snnc.cli.report", "report", "Write the HTML report of a run."),
+    "targets": ("snnc.cli.targets", "targets", "List the installed targets."),
+    "lava": ("snnc.cli.lava", "lava", "Set up Lava, which runs the loihi target."),
+    "doctor": ("snnc.cli.doctor", "doctor", "Say what works on this machine and what is missing."),
+}
+
+
+@click.group(
+    cls=LazyGroup.of(COMMANDS),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: snnc demo. Every command has --help with an example, and --json.",
+)
+@click.version_option(__version__, prog_name="snnc")
+def snnc() -> None:
+    """Put robust, sparse spiking networks on neuromorphic chips.
+
+    Train, convert, compile to integers, simulate, attack and price.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        snnc.main(arguments, prog_name="snnc", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SnncError as error:
+        _show(error, as_json="--json" in arguments)
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("snnc: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stdout = None  # nobody reads on: nothing to flush at exit
+        return 1
+    return 0
+
+
+def _show(error: SnncError, *, as_json: bool) -> None:
+    click.echo(f"snnc: error: {error}", err=True)
+    if as_json:
+        issues = [vars(issue) for issue in error.issues] if isinstance(error, Refusal) else []
+        click.echo(json.dumps({"error": str(error), "issues": issues}, indent=1))

@@ -1,0 +1,10 @@
+"""Run the command line: python -m snnc.cli."""
+
+from __future__ import annotations
+
+import sys
+
+from snnc.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

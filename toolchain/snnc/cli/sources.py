@@ -1,0 +1,70 @@
+"""What commands read: a network as a graph, a data split, a build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from snnc.errors import InvalidSetting, UnknownName
+
+if TYPE_CHECKING:
+    from snnc.data import Split
+    from snnc.ir.graph import Graph
+
+SPLITS = ("train", "validation", "test")
+
+
+def load_network(path: Path, *, trust: bool = False) -> Graph:
+    """Read a graph from a checkpoint (`*.pt`) or a graph file (`*.snn`), see `snnc.api.load`."""
+    from snnc.api import load
+
+    return load(path, trust=trust)
+
+
+def load_split(name: str, *, split: str, samples: int | None, root: Path | None) -> Split:
+    """Return a split of a data set, or its first `samples` in class-balanced order.
+
+    Raises:
+        UnknownName, InvalidSetting, InvalidFile.
+    """
+    from snnc import data
+
+    if split not in SPLITS:
+        raise UnknownName("split", split, SPLITS)
+    found: Split = getattr(data.load(name, root=root), split)
+    return found if samples is None else found.take(samples)
+
+
+def trust_option(command: click.decorators.FC) -> click.decorators.FC:
+    """Add --trust."""
+    return click.option(
+        "--trust",
+        is_flag=True,
+        help="Import the module:callable that a checkpoint names as its architecture; this "
+        "runs that module's code.",
+    )(command)
+
+
+def data_options(command: click.decorators.FC) -> click.decorators.FC:
+    """Add --data, --data-root, --split and --samples."""
+    for option in (
+        click.option("--samples", type=int, help="Use so many, class balanced.  [default: all]"),
+        click.option("--split", default="test", show_default=True, help="train, validation, test."),
+        click.option(
+            "--data-root", type=click.Path(path_type=Path), help="Where downloaded data sets lie."
+        ),
+        click.option("--data", "data_name", default="digits", show_default=True, help="Data set."),
+    ):
+        command = option(command)
+    return command
+
+
+def same_shape(graph_shape: tuple[int, ...], split: Split, data_name: str) -> None:
+    """Refuse a data set whose images the network cannot read."""
+    if split.images.shape[1:] != graph_shape:
+        raise InvalidSetting(
+            f"images of {data_name} have shape {split.images.shape[1:]}, the network reads "
+            f"{graph_shape}; choose the data set it was trained on"
+        )

@@ -1,0 +1,1 @@
+"""From networks of other kinds to a Graph: each source has a table and refuses the rest."""

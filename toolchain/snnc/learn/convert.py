@@ -1,0 +1,57 @@
+"""The conversion stage: neurons for ReLUs, then thresholds, then batch statistics."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from snnc.ir.graph import Granularity, Reset
+from snnc.learn.adapt import Adapt, adapt
+from snnc.learn.balance import Balance, balance
+from snnc.learn.settings import Count, Positive, Settings
+from snnc.learn.spiking import to_spiking
+from snnc.learn.stage import Progress, State, TrainingData
+from snnc.learn.surrogates import Shape, Surrogate
+
+
+class Convert(Settings):
+    """What the neurons are, and how their thresholds and batch statistics are found."""
+
+    steps: Count  # T
+    reset: Literal["zero", "subtract"]
+    keep: Annotated[float, Field(ge=0, le=1)]  # 1 is the IF neuron
+    granularity: Literal["layer", "channel", "neuron"]
+    surrogate: Shape
+    width: Positive  # of the surrogate
+    balance: Balance
+    adapt: Adapt
+
+
+def convert(
+    state: State,
+    settings: Convert,
+    data: TrainingData,
+    generator: torch.Generator,
+    progress: Progress,
+) -> State:
+    """Return the spiking network of a ReLU network, balanced and adapted, not yet finetuned.
+
+    It is not meant to be accurate: balanced thresholds are scaled down on purpose, and
+    accuracy comes from finetuning.
+
+    Raises:
+        Unsupported: the network cannot be traced, or has no ReLU.
+    """
+    network = to_spiking(
+        state.network,
+        input_shape=tuple(data.train.images.shape[1:]),
+        steps=settings.steps,
+        reset=Reset(settings.reset),
+        keep=settings.keep,
+        granularity=Granularity(settings.granularity),
+        surrogate=Surrogate(settings.surrogate, settings.width),
+    )
+    balanced = balance(State(network=network), settings.balance, data, generator, progress)
+    adapted = adapt(balanced, settings.adapt, data, generator, progress)
+    return State(network=adapted.network, metrics={**balanced.metrics, **adapted.metrics})

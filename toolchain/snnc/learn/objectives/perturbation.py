@@ -1,0 +1,78 @@
+"""The moves of which inner maximisations are made, under the L-infinity norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LogitsLoss = Callable[[Tensor], Tensor]  # logits (N, classes) to one number
+
+NOISE = 0.001  # standard deviation of the start of TRADES and MART, from their released code
+
+
+def default_step(epsilon: float, steps: int) -> float:
+    """Return 2.5 * epsilon / steps (Madry et al., ICLR 2018, section 5)."""
+    return 2.5 * epsilon / steps
+
+
+def uniform_start(images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
+    """Return images moved uniformly within the epsilon ball, pixels in [0, 1]."""
+    noise = torch.empty_like(images).uniform_(-epsilon, epsilon, generator=generator)
+    return (images + noise).clamp(0, 1)
+
+
+def normal_noise(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return standard normal numbers shaped like the images."""
+    return torch.empty_like(images).normal_(generator=generator)
+
+
+def ascend(
+    network: Callable[[Tensor], Tensor],
+    objective: LogitsLoss,
+    images: Tensor,
+    start: Tensor,
+    *,
+    epsilon: float,
+    step: float,
+    steps: int,
+) -> Tensor:
+    """Return `start` after projected sign-gradient ascent of objective(network(x)).
+
+    The result is within `epsilon` of `images` in every pixel, and in [0, 1].
+    """
+    x = start
+    for _ in range(steps):
+        moved = x + step * gradient_sign(network, objective, x)
+        x = project(moved, images, epsilon)
+    return x
+
+
+def gradient_sign(
+    network: Callable[[Tensor], Tensor], objective: LogitsLoss, images: Tensor
+) -> Tensor:
+    """Return sign(d objective(network(x)) / dx) at the images, detached."""
+    x = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(network(x)), x)
+    return gradient.sign()
+
+
+def project(moved: Tensor, images: Tensor, epsilon: float) -> Tensor:
+    """Return the nearest point within epsilon of the images and within [0, 1]."""
+    return (images + (moved - images).clamp(-epsilon, epsilon)).clamp(0, 1)
+
+
+def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """Return (1 / N) sum KL(softmax(clean) || softmax(adversarial)) of logits (N, classes).
+
+    The direction is that of TRADES (Zhang et al., ICML 2019) and of both papers' code: the
+    clean distribution weighs the logarithms. Differentiable in both arguments.
+
+    >>> float(divergence(torch.tensor([[2.0, 0, -1]]), torch.tensor([[1.0, 0.5, -1]])).round(
+    ...     decimals=6))
+    0.171808
+    """
+    p, q = F.log_softmax(clean, dim=1), F.log_softmax(adversarial, dim=1)
+    return F.kl_div(q, p, reduction="batchmean", log_target=True)

@@ -1,0 +1,178 @@
+"""Recipes: everything that decides what a training run computes, in one strict TOML file.
+
+A recipe is complete: nothing has a default, an unknown key is an error, and all errors of
+a file are told at once. A recipe is named (`digits`, found through the entry point group
+`snnc.recipes`, whose values are packages of TOML files) or is the path of a file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from snnc.errors import InvalidFile, InvalidSetting, UnknownName
+from snnc.ir.files import read_bytes
+from snnc.learn.complaints import InvalidRecipe, complaints
+from snnc.learn.convert import Convert
+from snnc.learn.objectives import Objective
+from snnc.learn.prune.stage import Prune
+from snnc.learn.settings import Settings
+from snnc.learn.train import Training
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+GROUP = "snnc.recipes"
+FORMAT = 1
+
+Table = dict[str, Any]  # a TOML document or a table of it, not yet judged
+
+
+class Model(Settings):
+    """Which architecture (entry point group `snnc.architectures`), called with what."""
+
+    architecture: str
+    arguments: dict[str, Any]
+
+
+class Twin(Settings):
+    """A second run of all stages that differs in its objective only."""
+
+    objective: Objective
+
+
+class Recipe(Settings):
+    """One reproducible result."""
+
+    format: Literal[1]
+    name: str
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    data: str
+    model: Model
+    train: Training
+    prune: Prune
+    convert: Convert
+    finetune: Training
+    twin: Twin | None = None
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of that name or path, with `key=value` overrides applied in order.
+
+    A source is a path if it is a `Path`, ends in `.toml` or contains a slash.
+
+    Raises:
+        UnknownName: no installed package has a recipe of that name.
+        InvalidFile: the file cannot be read or is not TOML.
+        InvalidSetting: an override is not `key=value`, or its key leads nowhere.
+        InvalidRecipe: keys or values are wrong; all are listed.
+    """
+    table = read_recipe(source)
+    for assignment in overrides:
+        table = override(table, assignment)
+    return check_recipe(table, origin=str(source))
+
+
+def read_recipe(source: str | Path) -> Table:
+    """Return a recipe as TOML tables, not judged. Raises as `load_recipe` does."""
+    if isinstance(source, Path) or source.endswith(".toml") or "/" in source or "\\" in source:
+        content = read_bytes(Path(source), "a recipe (.toml)")
+    else:
+        known = available()
+        if source not in known:
+            raise UnknownName("recipe", source, known)
+        content = known[source]
+    try:
+        table: Table = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidFile(f"recipe {source} is not TOML: {error}; correct that place") from error
+    return table
+
+
+def available() -> dict[str, bytes]:
+    """Map the name of each installed recipe to its text; the first package with a name wins."""
+    found: dict[str, bytes] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        for file in sorted(files(point.value).iterdir(), key=lambda file: file.name):
+            if file.name.endswith(".toml"):
+                found.setdefault(file.name.removesuffix(".toml"), file.read_bytes())
+    return found
+
+
+def override(table: Table, assignment: str) -> Table:
+    """Return a copy of the tables with one value replaced or added.
+
+    The value is read as TOML; what is not TOML is taken as text.
+
+    >>> override({"train": {"epochs": 20}}, "train.epochs=3")
+    {'train': {'epochs': 3}}
+    >>> override({"data": "digits"}, "data=mnist")
+    {'data': 'mnist'}
+
+    Raises:
+        InvalidSetting: there is no `=`, or the key goes through something that is no table.
+    """
+    path, equals, text = assignment.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise InvalidSetting(f"{assignment!r} sets nothing; write key=value, e.g. train.epochs=3")
+    return _replaced(table, keys, _value(text.strip()), assignment)
+
+
+def check_recipe(table: Table, *, origin: str) -> Recipe:
+    """Return the recipe that the tables describe.
+
+    Raises:
+        InvalidRecipe: keys or values are wrong; all are listed, with the nearest valid key.
+    """
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        raise InvalidRecipe(origin, complaints(Recipe, table, error)) from error
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one line for each value that two recipes (as JSON) do not share.
+
+    >>> differences({"train": {"epochs": 3}}, {"train": {"epochs": 4}})
+    ['train.epochs: 3 before, 4 now']
+    """
+    before, now = _flat(old), _flat(new)
+    return [
+        f"{key}: {before.get(key, 'absent')} before, {now.get(key, 'absent')} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, "absent") != now.get(key, "absent")
+    ]
+
+
+def _replaced(table: Table, keys: Sequence[str], value: object, assignment: str) -> Table:
+    key, *rest = keys
+    if not rest:
+        return {**table, key: value}
+    inner = table.get(key, {})
+    if not isinstance(inner, dict):
+        raise InvalidSetting(f"{assignment!r}: {key} is {inner!r}, not a table; end the key there")
+    return {**table, key: _replaced(inner, rest, value, assignment)}
+
+
+def _value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _flat(value: object, place: str = "") -> dict[str, object]:
+    if not isinstance(value, Mapping):
+        return {place: value}
+    found: dict[str, object] = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{place}.{key}" if place else key)
+    return found
