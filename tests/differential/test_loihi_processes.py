@@ -66,14 +66,14 @@ SCRIPT = textwrap.dedent(
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def lava():
     try:
         interpreter.find(Places.here())
     except MissingDependency as missing:
         if os.environ.get("SNNC_REQUIRE_LAVA") == "1":
             raise
-        pytest.skip(str(missing))
+        pytest.skip(str(missing).splitlines()[0])
 
 
 class Run:

@@ -203,17 +203,26 @@ def test_the_gradient_of_one_neuron_is_the_product_of_its_parts():
     assert pixel.grad.item() == pytest.approx(0.75 / 1024 * 64 * 3 * 10, rel=1e-6)  # float32 pixel
 
 
-def test_the_gradient_flows_through_the_reset_and_the_leak():
-    # ZERO, two steps, decay 1/2, threshold 128, current 64 c with c = 1 of 1 level.
-    # Step 1: v1 = 64, u = -1/2, s1' = 1/2 * 64/128 = 1/4.  After reset r1 = v1 (1 - s1),
-    # r1' = 64 - 64 * 1/4 = 48.  Step 2: v2 = 32 + 64 = 96, v2' = 24 + 64 = 88, u = -1/4,
-    # s2' = 3/4 * 88/128.
-    twin = IntegerTwin(neuron(1, threshold=128, decay=2048, steps=2), TRIANGLE)
+@pytest.mark.parametrize(
+    ("threshold", "reset", "gradient"),
+    [
+        # One pixel of 1, current 64, half of v leaks. Step 1: v1 = 64, v1' = 64.
+        # Silent: u = -1/2, s1' = 1/2 * 64/128 = 1/4. Reset r1' = v1' (1 - s1) - v1 s1' = 48.
+        # Step 2: v2 = 96, v2' = 24 + 64 = 88, u = -1/4, s2' = 3/4 * 88/128.
+        pytest.param(128, Reset.ZERO, 0.25 + 0.75 * 88 / 128, id="silent at first, zero"),
+        # Fires: u = 0, s1' = 1, r1' = 64 * 0 - 64 * 1. Step 2: v2' = -32 + 64, s2' = 32/64.
+        pytest.param(64, Reset.ZERO, 1 + 32 / 64, id="fires at first, zero"),
+        # Fires: r1' = 64 - 64 * s1' = 0. Step 2: v2 = 64, v2' = 64, s2' = 1.
+        pytest.param(64, Reset.SUBTRACT, 1 + 1, id="fires at first, subtract"),
+    ],
+)
+def test_the_gradient_flows_through_the_reset_and_the_leak(threshold, reset, gradient):
+    twin = IntegerTwin(neuron(1, threshold=threshold, decay=2048, steps=2, reset=reset), TRIANGLE)
     pixel = torch.tensor([[1.0]], requires_grad=True)
 
     twin(pixel).sum().backward()
 
-    assert pixel.grad.item() == 0.25 + 0.75 * 88 / 128  # all dyadic, so exact
+    assert pixel.grad.item() == gradient  # all dyadic, so exact
 
 
 def test_the_gradient_stops_where_the_membrane_saturates():
@@ -273,6 +282,19 @@ def test_an_accumulator_is_bounded_over_all_steps():
     IntegerTwin(program, TRIANGLE)
     with pytest.raises(InvalidProgram, match="out: its currents may reach"):
         IntegerTwin(replace(program, steps=5), TRIANGLE)
+
+
+def test_an_accumulator_that_reads_the_image_adds_it_at_every_step():
+    weight = Dense(integers([[3, -2], [1, 5]]))
+    bundle = Synapses(name="w", source=INPUT, weight=weight, kind=FullyConnected())
+    readout = Accumulator(
+        name="out", shape=(2,), synapses=(bundle,), bias=integers([7, -1]), scale=1.0
+    )
+    coding = ImageInput(shape=(2,), levels=10, zero_point=integers([1, 0]))
+    program = Program(input=coding, layers=(), readout=readout, steps=3)
+    codes = np.array([[4, 9], [0, 0]], dtype=np.int32)
+    equal_to_the_specification(program, codes)
+    assert run(program, codes, raster=False).logits.tolist() == [[3, 144], [21, -3]]
 
 
 def test_images_outside_the_box_are_refused():

@@ -297,6 +297,25 @@ def test_a_file_of_another_kind_is_refused(tmp_path, monkeypatch, content, fact)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt"]  # nothing ran
 
 
+def test_a_pickle_that_passes_the_first_look_still_runs_nothing(tmp_path, monkeypatch):
+    """The list of names is only for the message; torch's reader refuses by itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torchfile, "_refuse_code", lambda path, content: None)
+    Path("model.pt").write_bytes(saved(Trap()))
+    with pytest.raises(InvalidFile, match="its pickle cannot be read"):
+        load_checkpoint(Path("model.pt"))
+    assert not Path("trapped").exists()
+
+
+def test_a_flipped_bit_in_a_bare_state_dict_is_refused(tmp_path):
+    weights = torch.arange(64.0)
+    content = bytearray(saved({"weight": weights}))
+    content[content.index(weights.numpy().tobytes()) + 77] ^= 4
+    (tmp_path / "weights.pt").write_bytes(bytes(content))
+    with pytest.raises(InvalidFile, match="does not match its checksum"):
+        torchfile.read(tmp_path / "weights.pt")
+
+
 def test_a_refused_pickle_names_the_way_out(tmp_path):
     (tmp_path / "model.pt").write_bytes(saved(nn.Linear(2, 2)))
     with pytest.raises(InvalidFile, match=r"save network\.state_dict\(\).* name the architecture"):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,15 @@ def test_a_program_comes_back_as_it_was(tmp_path_factory, program):
     loaded = load_program(path)
     assert program_bytes(loaded) == path.read_bytes() == program_bytes(program)
     assert show_program(loaded) == show_program(program)
+
+
+def test_a_single_threshold_keeps_its_shape(tmp_path):
+    graph = small_graph()
+    fire = replace(graph["fire1"].op, threshold=floats(0.5), granularity=Granularity.LAYER)
+    nodes = tuple(replace(node, op=fire) if node.name == "fire1" else node for node in graph.nodes)
+    save_graph(tmp_path / "m.snn", replace(graph, nodes=nodes), force=False)
+    loaded = load_graph(tmp_path / "m.snn")["fire1"].op.threshold
+    assert loaded.shape == () and loaded == 0.5
 
 
 def test_loaded_arrays_cannot_be_changed(tmp_path):

@@ -61,13 +61,14 @@ class LoihiTarget(Target, NeedsSetup):
 
     def doctor(self) -> Sequence[Check]:
         """Ask every Python that could run Lava; look at the shared memory that Lava needs."""
-        answers = list(interpreter.answers(Places.here()))
+        places = Places.here()
+        answers = list(interpreter.answers(places))
         ready = next((answer for answer in answers if not answer.problem), None)
         found = Check(
             name="Lava",
             ok=ready is not None,
             detail=str(ready) if ready else "no Python 3.10 with lava-nc 0.10.0",
-            remedy="" if ready else "snnc lava setup",
+            remedy="" if ready else _remedy(places),
         )
         tried = [
             Check(
@@ -84,6 +85,12 @@ class LoihiTarget(Target, NeedsSetup):
         """Make the managed environment, see `environment.setup`."""
         python = environment.setup(Places.here(), progress)
         return f"Lava runs with {python}"
+
+
+def _remedy(places: Places) -> str:
+    if interpreter.VARIABLE in places.environ:
+        return f"unset ${interpreter.VARIABLE}, or let it name a Python 3.10 with lava-nc 0.10.0"
+    return "snnc lava setup"
 
 
 def _shared_memory() -> Check:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from snnc.errors import CannotWrite, MissingDependency
@@ -39,13 +40,11 @@ def setup(places: Places, progress: Callable[[str], None]) -> Path:
     directory = places.managed
     python = directory / "bin" / "python"
     # the variable decides what runs Lava, not what the environment is made from
-    own = Places(
-        environ={name: value for name, value in places.environ.items() if name != VARIABLE},
-        home=places.home,
-    )
+    environ = {name: value for name, value in places.environ.items() if name != VARIABLE}
+    own = replace(places, environ=environ)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(directory.with_suffix(".lock"), progress):
+        with _only_one(directory.with_name(f"{directory.name}.lock"), progress):
             if not _works(own, python):
                 _make(own, directory, progress)
     except OSError as error:

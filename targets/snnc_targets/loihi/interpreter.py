@@ -39,15 +39,17 @@ print(json.dumps(report))
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where to look: the environment variables and the home directory."""
+    """Where to look: the environment variables, the home directory, this Python if it is 3.10."""
 
     environ: Mapping[str, str]
     home: Path
+    this: Path | None
 
     @staticmethod
     def here() -> Places:
         """Return the places of this process."""
-        return Places(environ=dict(os.environ), home=Path.home())
+        this = Path(sys.executable) if sys.version_info[:2] == PYTHON else None
+        return Places(environ=dict(os.environ), home=Path.home(), this=this)
 
     @property
     def managed(self) -> Path:
@@ -115,8 +117,8 @@ def _candidates(places: Places) -> Iterator[tuple[str, Path | None, str]]:
     if VARIABLE in places.environ:
         yield f"${VARIABLE}", Path(places.environ[VARIABLE]).expanduser(), ""
         return
-    if sys.version_info[:2] == PYTHON:
-        yield "this Python", Path(sys.executable), ""
+    if places.this is not None:
+        yield "this Python", places.this, ""
     yield _managed(places)
     search = places.environ.get("PATH", os.defpath)
     if found := shutil.which("python3.10", path=search):

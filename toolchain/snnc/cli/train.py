@@ -40,8 +40,7 @@ def train(
 
 def print_advance(stage: str, advance: Advance) -> None:
     """Tell a person how far a stage is."""
-    loss = "" if advance.loss is None else f", loss {advance.loss:.4f}"
-    note(f"{stage}: {advance.done} of {advance.total} {advance.work}{loss}")
+    note(f"{stage}: {advance}")
 
 
 def to_json(result: RunResult) -> dict[str, object]:

@@ -100,13 +100,7 @@ class Conversion:
     def _converted(self, node: torch.fx.Node, seen: Varying) -> Map:
         """Append the ops that take the place of a call; return the map they compute."""
         shape = seen.shape[1:]
-        result = self._apply_rule(node, Site(node, shape))
-        if seen.shape[:1] != (self.batch,):
-            raise Refused(
-                f"mixes images: a batch of {self.batch} gives {seen.shape}",
-                "keep the batch as the first dimension, for example with x.flatten(1)",
-                "batch",
-            )
+        result = self._apply_rule(node, seen)
         if isinstance(result, Scaling):
             return Map(INPUT, shape, result)
         self._refuse_sharing(node, result)
@@ -119,7 +113,8 @@ class Conversion:
         self.nodes.append(Node(name, result[-1], inputs))
         return Map(name, shape)
 
-    def _apply_rule(self, node: torch.fx.Node, site: Site) -> Result:
+    def _apply_rule(self, node: torch.fx.Node, seen: Varying) -> Result:
+        site = Site(node, seen.shape[1:])
         target: object = node.target
         before: tuple[object, ...] = (site,)
         rule: Rule | None
@@ -135,6 +130,12 @@ class Conversion:
         if rule is None:
             problem, remedy = advice(target)
             raise Refused(f"{_kind(target)} {problem}", remedy, "unsupported")
+        if seen.shape[:1] != (self.batch,):
+            raise Refused(
+                f"mixes images: a batch of {self.batch} gives {seen.shape}",
+                "keep the batch as the first dimension, for example with x.flatten(1)",
+                "batch",
+            )
         args: Any = torch.fx.node.map_arg(node.args, self._argument)
         kwargs: Any = torch.fx.node.map_arg(node.kwargs, self._argument)
         try:
@@ -210,15 +211,14 @@ class Conversion:
         """Return the user's name for a call: its module's path, that of the module which owns its
         constants, or what tracing calls it.
         """
-        if node.op == "call_module":
-            return self._unique(str(node.target))
+        if node.op == "call_module" and node.target in self.unclaimed:
+            self.unclaimed.remove(str(node.target))
+            return str(node.target)
         owners = [str(source.target).rpartition(".")[0] for source in self._attributes_of(node)]
-        return self._unique(next(filter(None, owners), node.name))
+        path = str(node.target) if node.op == "call_module" else next(filter(None, owners), "")
+        return self._unique(path or node.name)
 
     def _unique(self, wanted: str) -> str:
-        if wanted in self.unclaimed:
-            self.unclaimed.remove(wanted)
-            return wanted
         name, count = wanted, 0
         while name in self.taken:
             count += 1

@@ -9,6 +9,7 @@ still reads them.
 from __future__ import annotations
 
 import operator
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from torch import nn
 from snnc.errors import Issue, Unsupported
 from snnc.frontend.aliasing import overwritten
 
+TORCH = os.path.dirname(torch.__file__) + os.sep
 NEW_TENSOR: dict[Any, Callable[..., Any]] = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
@@ -60,6 +62,7 @@ def trace(network: nn.Module, *, leaves: tuple[type[nn.Module], ...] = ()) -> to
         node.target = NEW_TENSOR.get(node.target, node.target)
     graph.eliminate_dead_code()
     traced.recompile()
+    traced.training = network.training
     return traced
 
 
@@ -141,13 +144,11 @@ class _Tracer(torch.fx.Tracer):
 def _failure(tracer: _Tracer, error: Exception) -> Issue:
     """Explain why tracing stopped, and where in the user's code."""
     place = tracer.failed_in or type(tracer.root).__name__
-    # Outside torch, this room and generated code, the innermost line is the user's.
+    # Outside of torch, this file and generated code, the innermost line is the user's.
     lines = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename
-        and frame.filename != __file__
-        and not frame.filename.startswith("<")
+        if not frame.filename.startswith((TORCH, __file__, "<"))
     ]
     where = f" at {lines[-1].filename}:{lines[-1].lineno} ({lines[-1].line})" if lines else ""
     if isinstance(error, torch.fx.proxy.TraceError) and "control flow" in str(error):

@@ -51,13 +51,13 @@ def encode(value: object, tensors: Tensors, place: str) -> object:
 def _narrow(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Store integers in the smallest signed type that holds them."""
     if array.dtype.kind != "i" or not array.size:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")
     low, high = int(array.min()), int(array.max())
     for width in (np.int8, np.int16, np.int32):
         limits = np.iinfo(width)
         if limits.min <= low and high <= limits.max:
-            return np.ascontiguousarray(array, dtype=width)
-    return np.ascontiguousarray(array)
+            return np.asarray(array, dtype=width, order="C")
+    return np.asarray(array, order="C")
 
 
 def decode(hint: Any, value: object, tensors: Mapping[str, npt.NDArray[Any]], place: str) -> Any:  # noqa: ANN401

@@ -10,9 +10,10 @@ from snnc.ir.graph import Granularity, Reset
 from snnc.learn.adapt import Adapt, adapt
 from snnc.learn.balance import Balance, balance
 from snnc.learn.settings import Count, Positive, Settings
-from snnc.learn.spiking import to_spiking
+from snnc.learn.spiking import SpikingNetwork, to_spiking
 from snnc.learn.stage import Progress, State, TrainingData
 from snnc.learn.surrogates import Shape, Surrogate
+from torch import nn
 
 
 class Convert(Settings):
@@ -26,6 +27,19 @@ class Convert(Settings):
     width: Positive  # of the surrogate
     balance: Balance
     adapt: Adapt
+
+
+def spiking(network: nn.Module, settings: Convert, input_shape: tuple[int, ...]) -> SpikingNetwork:
+    """Return the spiking copy of a ReLU network, every threshold 1. Raises as `to_spiking`."""
+    return to_spiking(
+        network,
+        input_shape=input_shape,
+        steps=settings.steps,
+        reset=Reset(settings.reset),
+        keep=settings.keep,
+        granularity=Granularity(settings.granularity),
+        surrogate=Surrogate(settings.surrogate, settings.width),
+    )
 
 
 def convert(
@@ -43,15 +57,7 @@ def convert(
     Raises:
         Unsupported: the network cannot be traced, or has no ReLU.
     """
-    network = to_spiking(
-        state.network,
-        input_shape=tuple(data.train.images.shape[1:]),
-        steps=settings.steps,
-        reset=Reset(settings.reset),
-        keep=settings.keep,
-        granularity=Granularity(settings.granularity),
-        surrogate=Surrogate(settings.surrogate, settings.width),
-    )
+    network = spiking(state.network, settings, tuple(data.train.images.shape[1:]))
     balanced = balance(State(network=network), settings.balance, data, generator, progress)
     adapted = adapt(balanced, settings.adapt, data, generator, progress)
     return State(network=adapted.network, metrics={**balanced.metrics, **adapted.metrics})

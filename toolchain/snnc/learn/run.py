@@ -29,9 +29,10 @@ from snnc.errors import InvalidFile, InvalidSetting, OutputExists, TrainingFaile
 from snnc.frontend.architecture import build
 from snnc.frontend.checkpoint import from_module, load_checkpoint, save_checkpoint, to_module
 from snnc.ir.files import read_bytes, write_bytes
-from snnc.learn.convert import convert
+from snnc.learn.convert import convert, spiking
 from snnc.learn.finetune import finetune
 from snnc.learn.objectives import Objective
+from snnc.learn.prune.magnitude import prune
 from snnc.learn.prune.stage import prune_and_finetune
 from snnc.learn.recipes import Recipe, differences
 from snnc.learn.stage import (
@@ -126,13 +127,14 @@ def train(
     dataset = data.load(recipe.data)
     if force and not resume:
         _delete_run(directory)
+    first = _first_state(recipe, dataset)
     _claim(recipe, dataset, directory, resume=resume)
     plans = [_plan(recipe, "")]
     if recipe.twin is not None:
         plans.append(_plan(with_objective(recipe, recipe.twin.objective), "twin-"))
     results: list[StageResult] = []
     for plan in plans:
-        results += _run_plan(recipe, plan, dataset, directory, len(results) + 1, progress)
+        results += _run_plan(recipe, plan, first, dataset, directory, len(results) + 1, progress)
     files = {result.name: result.checkpoint for result in results}
     model = directory / "model.pt"
     write_bytes(model, read_bytes(files["finetune"], "a checkpoint"), force=True)
@@ -182,12 +184,13 @@ def _plan(recipe: Recipe, prefix: str) -> tuple[_Stage, ...]:
 def _run_plan(
     recipe: Recipe,
     plan: Sequence[_Stage],
+    untrained: State,
     dataset: Dataset,
     directory: Path,
     first: int,
     progress: RunProgress,
 ) -> list[StageResult]:
-    """Run the stages of one plan that have no result yet; numbers count from `first`."""
+    """Run the stages of one plan that have no result yet; they are numbered from `first`."""
     results: list[StageResult] = []
     state: State | None = None
     for number, stage in enumerate(plan, start=first):
@@ -197,7 +200,7 @@ def _run_plan(
             continue
         if state is None:
             previous = results[-1].checkpoint if results else None
-            state = _first_state(recipe, dataset) if previous is None else _restore(previous)
+            state = untrained if previous is None else _restore(previous)
         state, result = _run_stage(recipe, stage, state, dataset, path, progress)
         results.append(result)
     return results
@@ -251,7 +254,13 @@ def _run_stage(
 
 
 def _first_state(recipe: Recipe, dataset: Dataset) -> State:
-    """Return the untrained network. Raises InvalidSetting if it does not fit the data."""
+    """Return the untrained network, once it is sure that no stage will refuse it.
+
+    Raises:
+        InvalidSetting: it does not fit the data.
+        Refusal: pruning would empty a layer.
+        Unsupported: it cannot be converted.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stage_seed(recipe.seed, "weights"))
         network = build(recipe.model.architecture, recipe.model.arguments, trust=False)
@@ -262,6 +271,8 @@ def _first_state(recipe: Recipe, dataset: Dataset) -> State:
             f"model.architecture {recipe.model.architecture!r} does not fit data "
             f"{dataset.name!r}: {problem}; change model.arguments"
         )
+    prune(network, sparsity=recipe.prune.sparsity)
+    spiking(network, recipe.convert, tuple(dataset.train.images.shape[1:]))
     return State(network=network)
 
 

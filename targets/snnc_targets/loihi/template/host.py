@@ -43,6 +43,7 @@ class Run:
     def __init__(self, output, samples, steps):
         self.output, self.samples, self.steps = output, samples, steps
         self._report = {"state": "starting", "done": 0, "samples": samples}
+        self._writing = threading.Lock()  # the watchdog reports too
 
     def current(self, name):
         """Return the file of what the image adds to layer `name`."""
@@ -62,11 +63,14 @@ class Run:
         return str(path)
 
     def report(self, **facts):
-        """Replace status.json, at once or not at all."""
-        self._report.update(facts)
-        draft = self.output / "status.json.part"
-        draft.write_text(json.dumps(self._report))
-        draft.replace(self.output / "status.json")
+        """Replace status.json, at once or not at all; after "failed" nothing replaces it."""
+        with self._writing:
+            if self._report["state"] == "failed":
+                return
+            self._report.update(facts)
+            draft = self.output / "status.json.part"
+            draft.write_text(json.dumps(self._report))
+            draft.replace(self.output / "status.json")
 
 
 def main(here, *, steps, lag, image_currents, build):
@@ -99,18 +103,21 @@ def main(here, *, steps, lag, image_currents, build):
         run.report(state="done")
     except BaseException as error:  # whatever it is, no Lava process may survive it
         traceback.print_exc()
-        end(run, f"{type(error).__name__}: {error}")
+        cause = watchdog.problem() if watchdog else None  # Lava itself says only how many failed
+        end(run, last_line(cause) if cause else f"{type(error).__name__}: {error}")
     print(f"{run.samples} samples done; results in {run.output}", flush=True)
     os._exit(0)  # everything is stopped and written; Lava's exit handlers have nothing to add
 
 
 def end(run, problem):
     """Leave with a failed status, taking every Lava process along."""
-    run.report(state="failed", problem=problem)
-    sys.stdout.flush()
-    for child in multiprocessing.active_children():
-        child.terminate()
-    os._exit(1)  # a broken Lava runtime never joins; multiprocessing frees the shared memory
+    try:
+        run.report(state="failed", problem=problem)
+        sys.stdout.flush()
+    finally:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        os._exit(1)  # a broken Lava runtime never joins; multiprocessing frees the shared memory
 
 
 class Watchdog:
@@ -126,11 +133,12 @@ class Watchdog:
             time.sleep(0.3)
             if self._parent is not None and os.getppid() != self._parent:
                 os.killpg(os.getpgrp(), signal.SIGTERM)  # --stop-with: this group is ours
-            if problem := self._problem():
+            if problem := self.problem():
                 print(problem, flush=True)
-                end(self._run, problem.strip().splitlines()[-1])
+                end(self._run, last_line(problem))
 
-    def _problem(self):
+    def problem(self):
+        """Return why a Lava process failed (its traceback, if it left one), or None."""
         if self.runtime is None:
             return None
         for actor in list(self.runtime._messaging_infrastructure.actors):
@@ -142,6 +150,11 @@ class Watchdog:
             except (ValueError, OSError, EOFError):
                 continue  # Lava joined it between the two lines
         return None
+
+
+def last_line(text):
+    """Return the line of a traceback that says what went wrong."""
+    return text.strip().splitlines()[-1]
 
 
 def ending(exitcode):

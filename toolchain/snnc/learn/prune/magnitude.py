@@ -48,7 +48,7 @@ def prune(network: nn.Module, *, sparsity: float) -> nn.Module:
     empty = [
         Issue(
             name.removesuffix(".weight"),
-            f"sparsity {sparsity:g} leaves none of its {weight.numel()} weights",
+            f"sparsity {sparsity} leaves none of its {weight.numel()} weights",
             "lower the sparsity or widen the layer",
             "empty-layer",
         )

@@ -1,0 +1,241 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from snnc.errors import (
+    InvalidFile,
+    InvalidSetting,
+    OutputExists,
+    Refusal,
+    TrainingFailed,
+    UnknownName,
+)
+from snnc.frontend.checkpoint import load_checkpoint, to_module
+from snnc.learn.prune import prunable
+from snnc.learn.recipes import load_recipe
+from snnc.learn.run import stage_seed, train
+from snnc.learn.spiking import SpikingNetwork
+
+QUICK = (
+    "model.arguments={channels=[4, 6], pool_after=[1, 2]}",
+    "train.epochs=1",
+    "train.batch=256",
+    "train.objective.steps=1",
+    "prune.sparsity=0.5",
+    "prune.finetune.epochs=1",
+    "prune.finetune.batch=256",
+    "prune.finetune.objective.steps=1",
+    "convert.steps=2",
+    "convert.balance.steps=2",
+    "convert.balance.batches=1",
+    "finetune.epochs=2",
+    "finetune.batch=256",
+)
+STAGES = ["train", "prune", "convert", "finetune"]
+
+
+class Killed(BaseException):
+    """Stands for Ctrl-C at a chosen place."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # floating-point sums depend on the number of threads
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return a run that nobody interrupted."""
+    return run(tmp_path_factory.mktemp("whole"))
+
+
+def run(directory, *overrides, resume=False, force=False, progress=lambda stage, advance: None):
+    recipe = load_recipe("digits", [*QUICK, *overrides])
+    return train(recipe, directory, resume=resume, force=force, progress=progress)
+
+
+def weights(path):
+    return load_checkpoint(path).state
+
+
+def same(one, other):
+    one, other = weights(one), weights(other)
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_every_stage_leaves_a_checkpoint_and_its_metrics(whole):
+    names = [*STAGES, *(f"twin-{name}" for name in STAGES)]
+    assert [result.name for result in whole.stages] == names
+    for number, result in enumerate(whole.stages, start=1):
+        assert result.checkpoint.name == f"{number:02}-{result.name}.pt"
+        stored = json.loads(result.checkpoint.with_suffix(".json").read_text())
+        assert stored == {"seconds": result.seconds, "metrics": result.metrics}
+        assert 0 <= result.metrics["test_accuracy"] <= 1
+
+
+def test_the_model_is_the_finetuned_spiking_network(whole):
+    checkpoint = load_checkpoint(whole.model)
+    network = to_module(checkpoint)
+    assert isinstance(network, SpikingNetwork) and checkpoint.kind == "snn"
+    assert checkpoint.class_names == tuple("0123456789")
+    assert same(whole.model, whole.stages[3].checkpoint)
+    assert load_checkpoint(whole.ann).kind == load_checkpoint(whole.twin_ann).kind == "ann"
+    assert checkpoint.provenance["recipe"]["seed"] == 0
+    assert checkpoint.provenance["stage"] == "finetune"
+
+
+def test_zero_weights_stay_zero_from_pruning_to_the_model(whole):
+    pruned = prunable(to_module(load_checkpoint(whole.ann)))
+    final = prunable(to_module(load_checkpoint(whole.model)).body)
+    for name, weight in pruned.items():
+        assert (weight == 0).float().mean() == pytest.approx(0.5, abs=0.02)  # whole weights
+        assert (final[name][weight == 0] == 0).all()
+
+
+def test_the_twin_is_another_network_of_the_same_sparsity(whole):
+    assert not same(whole.model, whole.twin)
+    metrics = {result.name: result.metrics for result in whole.stages}
+    assert metrics["finetune"]["sparsity"] == metrics["twin-finetune"]["sparsity"]
+
+
+def test_a_recipe_without_a_twin_trains_none(tmp_path):
+    recipe = load_recipe("digits", QUICK).model_copy(update={"twin": None})
+    result = train(recipe, tmp_path, resume=False, progress=lambda stage, advance: None)
+    assert [stage.name for stage in result.stages] == STAGES
+    assert result.twin is None and result.twin_ann is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "done"), [("train", 1), ("prune", 1), ("convert", 2), ("finetune", 1)]
+)
+def test_an_interrupted_run_ends_with_the_same_weights(whole, tmp_path, stage, done):
+    def interrupt(name, advance):
+        if (name, advance.done) == (stage, done):
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, progress=interrupt)
+    finished = {path.name for path in (tmp_path / "checkpoints").glob("*.json")}
+    assert len(finished) == STAGES.index(stage)
+    assert not (tmp_path / "model.pt").exists()
+    assert same(run(tmp_path, resume=True).model, whole.model)
+
+
+def test_a_killed_process_leaves_a_run_that_resumes(whole, tmp_path):
+    script = (
+        "import sys, os, torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path\n"
+        "from snnc.learn.recipes import load_recipe\n"
+        "from snnc.learn.run import train\n"
+        "def progress(stage, advance):\n"
+        "    print(stage, flush=True)\n"
+        "    if stage == 'finetune': sys.stdin.read()\n"
+        f"train(load_recipe('digits', {list(QUICK)!r}), Path(sys.argv[1]), resume=False,\n"
+        "      progress=progress)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        while process.stdout.readline().strip() != "finetune":
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert same(run(tmp_path, resume=True).model, whole.model)
+
+
+def test_resuming_repeats_nothing_that_is_finished(whole):
+    seen = []
+    again = run(whole.directory, resume=True, progress=lambda stage, advance: seen.append(stage))
+    assert seen == [] and again == whole
+
+
+def test_resuming_with_another_recipe_lists_the_differences(whole):
+    with pytest.raises(InvalidSetting) as caught:
+        run(whole.directory, "finetune.epochs=5", "seed=1", resume=True)
+    assert "recipe.finetune.epochs: 2 before, 5 now" in str(caught.value)
+    assert "recipe.seed: 0 before, 1 now" in str(caught.value)
+
+
+def test_a_run_is_not_replaced_unless_asked_to(whole, tmp_path):
+    with pytest.raises(OutputExists, match="holds a training run"):
+        run(whole.directory)
+
+
+def test_force_starts_again_and_keeps_other_files(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "01-train.json").write_text("{}")
+
+    def interrupt(name, advance):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, force=True, progress=interrupt)
+    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"seconds": 1}'])
+def test_a_damaged_record_is_refused(tmp_path, content):
+    def interrupt(name, advance):
+        if name == "prune":
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, progress=interrupt)
+    (tmp_path / "checkpoints" / "01-train.json").write_text(content)
+    with pytest.raises(InvalidFile, match=r"01-train\.json"):
+        run(tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    def interrupt(name, advance):
+        if name == "prune":
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, progress=interrupt)
+    path = tmp_path / "checkpoints" / "01-train.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InvalidFile, match=r"01-train\.pt"):
+        run(tmp_path, resume=True)
+
+
+def test_a_loss_that_is_not_a_number_names_its_stage(tmp_path):
+    with pytest.raises(TrainingFailed, match=r"stage train, epoch 1, batch \d+: the loss is"):
+        run(tmp_path, "train.rate=1e30")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ("data='digit'", UnknownName, "did you mean 'digits'"),
+        ("model.architecture='smal_conv'", UnknownName, "did you mean 'small_conv'"),
+        ("model.arguments={chanels=[4]}", InvalidSetting, "chanels"),
+        ("model.arguments={classes=3}", InvalidSetting, "not 10 logits"),
+        ("model.arguments={in_channels=3}", InvalidSetting, "does not fit data 'digits'"),
+        ("model.arguments={pool_after=[4]}", InvalidSetting, "pool after blocks that exist"),
+        ("prune.sparsity=0.9999999999999", Refusal, "conv1: sparsity .* leaves none"),
+    ],
+)
+def test_a_model_or_data_set_that_does_not_fit_is_refused(tmp_path, change, error, words):
+    with pytest.raises(error, match=words):
+        run(tmp_path, change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stages_have_streams_of_their_own():
+    seeds = {stage_seed(seed, stage) for seed in (0, 1) for stage in STAGES}
+    assert len(seeds) == 8 and all(0 <= seed < 2**63 for seed in seeds)
