@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-
 from snnc.errors import InvalidSetting
+from snnc.ir.program import Program
 from snnc.ir.weights import IntArray
 from snnc.simulate.trace import LayerTrace, SynapseTrace, Trace
 from snnc.targets.api import Progress
+
+NEURON_STEPS = 1 << 22  # of one batch: unrolled for a 3 x 3 convolution they fill 300 MB
+
+
+def batch_size(program: Program) -> int:
+    """Return how many samples fit into memory at once, with room to spare."""
+    sizes = sum(population.size for population in program.populations)
+    return max(1, NEURON_STEPS // (program.steps * sizes))
 
 
 def in_batches(

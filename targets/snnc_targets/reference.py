@@ -17,9 +17,8 @@ from snnc.passes.numbers import Numbers
 from snnc.simulate import reference
 from snnc.simulate.trace import Trace
 from snnc.targets.api import Progress, Target
-from snnc_targets.batches import in_batches
 
-BATCH = 128  # samples at once
+from snnc_targets.batches import batch_size, in_batches
 
 
 @final
@@ -60,7 +59,10 @@ class ReferenceTarget(Target):
             InvalidSetting: there is no sample.
         """
         return in_batches(
-            lambda batch, _: reference.run(program, batch, raster=raster), codes, BATCH, progress
+            lambda batch, _: reference.run(program, batch, raster=raster),
+            codes,
+            batch_size(program),
+            progress,
         )
 
 

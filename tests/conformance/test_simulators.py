@@ -33,8 +33,8 @@ def test_a_simulator_saturates_where_the_specification_does(name):
     want = specified(program, codes)
     agree(SIMULATORS[name](program, codes, raster=True), want)
     fired = {name: np.flatnonzero(raster[0]) + 1 for name, raster in want.rasters.items()}
-    assert 12 in fired["floor"]  # without a floor: not before step 24
-    assert 22 not in fired["ceiling"]  # without a ceiling: at step 22
+    assert 13 in fired["floor"]  # without a floor: not before step 14
+    assert 14 not in fired["ceiling"]  # without a ceiling: at step 14 too
 
 
 def test_the_two_simulators_count_the_same_updates():

@@ -2,9 +2,8 @@
 
 import json
 import os
-import re
 import subprocess
-from pathlib import Path
+import tempfile
 
 import numpy as np
 import pytest
@@ -323,7 +322,8 @@ def test_samples_in_a_stream_equal_samples_on_their_own(tmp_path):
 def test_chunks_change_no_result_and_progress_reaches_the_end(tmp_path, monkeypatch):
     program, codes = everything()
     TARGET.emit(program, tmp_path)
-    monkeypatch.setattr(runner, "chunk_size", lambda program: 3)
+    monkeypatch.setattr(runner, "chunk_size", lambda program: 3)  # three runs of Lava
+    monkeypatch.setattr(runner, "batch_size", lambda program: 2)  # the first two read in two parts
     seen = []
     trace = TARGET.execute(
         program, tmp_path, codes, raster=True, progress=lambda *done: seen.append(done)
@@ -418,31 +418,45 @@ def test_the_program_runs_by_hand_on_images(lava, tmp_path):
     assert not list(build.rglob("__pycache__"))  # a build stays as it was written
 
 
-def test_weights_that_were_changed_are_refused(tmp_path):
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The directory for temporary files, of which a failed run leaves its log."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+def test_weights_that_were_changed_are_refused(tmp_path, temporary):
     program, codes = everything()
-    TARGET.emit(program, tmp_path)
-    weights = bytearray((tmp_path / "weights.npz").read_bytes())
+    build = tmp_path / "build"
+    build.mkdir()
+    TARGET.emit(program, build)
+    weights = bytearray((build / "weights.npz").read_bytes())
     weights[-200] ^= 1
-    (tmp_path / "weights.npz").write_bytes(bytes(weights))
+    (build / "weights.npz").write_bytes(bytes(weights))
     with pytest.raises(TargetFailed, match=r"weights.npz is not the file that was compiled"):
-        TARGET.execute(program, tmp_path, codes, raster=False)
+        TARGET.execute(program, build, codes, raster=False)
 
 
-def test_an_error_inside_a_lava_process_comes_back_with_its_last_line_and_a_log(tmp_path):
+def test_an_error_inside_a_lava_process_comes_back_with_its_last_line_and_a_log(
+    tmp_path, temporary
+):
     program, codes = everything()
-    TARGET.emit(program, tmp_path)
-    processes = tmp_path / "procs" / "snnc_processes.py"
+    build = tmp_path / "build"
+    build.mkdir()
+    TARGET.emit(program, build)
+    processes = build / "procs" / "snnc_processes.py"
     broken = processes.read_text().replace(
         "        spikes = self.s_in.recv()\n        sample",
         "        raise ArithmeticError('on purpose')\n        sample",
     )
     processes.write_text(broken)
     with pytest.raises(TargetFailed, match="ArithmeticError: on purpose") as failed:
-        TARGET.execute(program, tmp_path, codes, raster=False)
-    log = Path(re.search(r"the log is (.*)", str(failed.value)).group(1))
+        TARGET.execute(program, build, codes, raster=False)
+    (log,) = (path for path in temporary.rglob("*") if path.is_file())  # nothing else was kept
+    assert f"the log is {log}" in str(failed.value)
     assert "Traceback" in log.read_text()
-    log.unlink()
-    log.parent.rmdir()  # nothing but the log was kept
 
 
 def test_codes_that_no_image_becomes_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -268,9 +269,65 @@ def test_a_program_beyond_exact_float64_is_refused_by_name():
         IntegerTwin(big, TRIANGLE)
 
 
-def test_codes_beyond_the_declared_range_count_too():
-    with pytest.raises(InvalidProgram, match="past the exact integers of float64"):
-        run(neuron(2**31 - 1, threshold=1), np.full((1, 1), 2**24, np.int32), raster=False)
+def test_codes_that_the_input_does_not_make_are_refused():
+    with pytest.raises(InvalidSetting, match="codes reach 4, those of this program reach 3"):
+        run(neuron(threshold=1, levels=3), np.array([[-4]], np.int32), raster=False)
+
+
+def fan_in(pixels: int, *, weight: int, levels: int, bias: int, threshold: int) -> Program:
+    base = neuron(threshold=threshold, bias=bias)
+    values = Dense(integers(np.full((1, pixels), weight)))
+    bundle = replace(base.layers[0].synapses[0], weight=values)
+    coding = ImageInput(shape=(pixels,), levels=levels, zero_point=integers([0] * pixels))
+    return replace(base, input=coding, layers=(replace(base.layers[0], synapses=(bundle,)),))
+
+
+@pytest.mark.parametrize(
+    ("program", "dtype"),
+    [
+        # 256 pixels of 256 * 255, plus the bias: 2**24 - 2**16 + bias
+        (fan_in(256, weight=256, levels=255, bias=2**16 - 1, threshold=1), torch.float32),
+        (fan_in(256, weight=256, levels=255, bias=2**16, threshold=1), torch.float64),
+        (fan_in(256, weight=-256, levels=255, bias=-(2**16), threshold=1), torch.float64),
+        (fan_in(1, weight=256, levels=256, bias=0, threshold=2**24 - 1), torch.float32),
+        (fan_in(1, weight=256, levels=256, bias=0, threshold=2**24), torch.float64),
+        (fan_in(1, weight=257, levels=1, bias=0, threshold=1), torch.float64),
+        (fan_in(1, weight=1, levels=257, bias=0, threshold=1), torch.float64),
+    ],
+)
+def test_float32_is_used_exactly_where_its_bounds_hold(program, dtype):
+    assert IntegerTwin(program, TRIANGLE).dtype == dtype
+    full = np.full((1, *program.input.shape), program.input.levels, dtype=np.int32)
+    equal_to_the_specification(program, full)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_a_coarser_matmul_changes_nothing(precision):
+    before = torch.get_float32_matmul_precision()
+    rng = np.random.default_rng(1)
+    program = fan_in(500, weight=1, levels=255, bias=-3, threshold=64 * 2000)
+    values = Dense(integers(rng.integers(-127, 128, (1, 500))))
+    bundle = replace(program.layers[0].synapses[0], weight=values)
+    program = replace(program, layers=(replace(program.layers[0], synapses=(bundle,)),))
+    codes = rng.integers(0, 256, (50, 500)).astype(np.int32)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        equal_to_the_specification(program, codes)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(runs())
+def test_float64_runs_like_the_specification_too(run_of):
+    program, codes = run_of
+    bystander = neuron(threshold=2**24).layers[0]
+    values = Dense(integers(np.ones((1, prod(program.input.shape)))))
+    bundle = replace(bystander.synapses[0], weight=values)
+    bystander = replace(bystander, name="bystander", synapses=(bundle,))
+    wide = replace(program, layers=(bystander, *program.layers))
+    assert IntegerTwin(wide, TRIANGLE).dtype == torch.float64
+    equal_to_the_specification(wide, codes)
 
 
 def test_an_accumulator_is_bounded_over_all_steps():

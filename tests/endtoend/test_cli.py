@@ -263,7 +263,7 @@ def test_a_path_that_cannot_be_written_is_refused(capsys, workplace):
     before = contents(workplace)
     out = workplace / "model.pt" / "build"
     status, _, err = call(capsys, "compile", "model.pt", "--target", "reference", "-o", out)
-    assert status == 1 and "cannot write" in err and "Not a directory" in err
+    assert status == 1 and "cannot write" in err and "is not a directory" in err
     assert contents(workplace) == before
 
 

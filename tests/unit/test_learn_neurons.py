@@ -70,6 +70,15 @@ def test_a_neuron_fires_when_it_reaches_its_threshold_exactly():
     assert neuron(torch.full((4, 1), 0.5)).flatten().tolist() == [0, 1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("current", "rate"),
+    [(0.3, 0.25), (0.6, 0.5), (0.75, 0.5), (0.99, 0.5), (1.0, 1.0), (3.0, 1.0), (-0.5, 0.0)],
+)
+def test_a_hard_reset_does_not_approach_the_relu(current, rate):
+    neuron = Fire(threshold=torch.tensor(1.0), **{**FIRE, "steps": 400})
+    assert neuron(torch.full((400, 1), current)).mean().item() == rate
+
+
 def test_a_leaky_neuron_forgets():
     neuron = Fire(threshold=torch.tensor(1.0), **{**FIRE, "keep": 0.5})
     # v: 0.6, 0.9, 1.05 (spike), 0.6

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from snnc.learn.prune import prunable
 from snnc.learn.recipes import load_recipe
 from snnc.learn.run import stage_seed, train
 from snnc.learn.spiking import SpikingNetwork
+from snnc_models.small import small_conv
 
 QUICK = (
     "model.arguments={channels=[4, 6], pool_after=[1, 2]}",
@@ -56,9 +58,9 @@ def whole(tmp_path_factory):
     return run(tmp_path_factory.mktemp("whole"))
 
 
-def run(directory, *overrides, resume=False, force=False, progress=lambda stage, advance: None):
+def run(directory, *overrides, resume=False, progress=lambda stage, advance: None):
     recipe = load_recipe("digits", [*QUICK, *overrides])
-    return train(recipe, directory, resume=resume, force=force, progress=progress)
+    return train(recipe, directory, resume=resume, progress=progress)
 
 
 def weights(path):
@@ -160,6 +162,32 @@ def test_resuming_repeats_nothing_that_is_finished(whole):
     assert seen == [] and again == whole
 
 
+def test_a_repeated_stage_repeats_those_that_build_on_it(whole, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(whole.directory, copied)
+    (copied / "checkpoints" / "02-prune.json").unlink()
+    seen = []
+    again = run(copied, resume=True, progress=lambda stage, advance: seen.append(stage))
+    assert list(dict.fromkeys(seen)) == ["prune", "convert", "finetune"]
+    assert same(again.model, whole.model)
+
+
+def test_dropout_draws_from_the_seed_of_the_run_too(tmp_path, monkeypatch):
+    def build(*arguments, **keywords):
+        network = small_conv(channels=[4], pool_after=[1])
+        network.insert(len(network) - 1, torch.nn.Dropout(0.5))
+        return network
+
+    monkeypatch.setattr("snnc.learn.run.build", build)
+    results = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        results.append(run(tmp_path / str(seed)))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert same(results[0].model, results[1].model)
+
+
 def test_resuming_with_another_recipe_lists_the_differences(whole):
     with pytest.raises(InvalidSetting) as caught:
         run(whole.directory, "finetune.epochs=5", "seed=1", resume=True)
@@ -167,24 +195,9 @@ def test_resuming_with_another_recipe_lists_the_differences(whole):
     assert "recipe.seed: 0 before, 1 now" in str(caught.value)
 
 
-def test_a_run_is_not_replaced_unless_asked_to(whole, tmp_path):
+def test_a_run_is_never_replaced(whole):
     with pytest.raises(OutputExists, match="holds a training run"):
         run(whole.directory)
-
-
-def test_force_starts_again_and_keeps_other_files(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "run.json").write_text("{}")
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "01-train.json").write_text("{}")
-
-    def interrupt(name, advance):
-        raise Killed
-
-    with pytest.raises(Killed):
-        run(tmp_path, force=True, progress=interrupt)
-    assert not list((tmp_path / "checkpoints").glob("*"))
-    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"seconds": 1}'])

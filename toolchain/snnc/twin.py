@@ -6,19 +6,23 @@ straight through the rounding of the input code and of the leak, through the mem
 all steps and through the reset, inside the range of the membrane but not where it
 saturates, and through each spike as its surrogate says.
 
-Exactness. Everything is computed in float64, where integers up to 2**53 are exact:
+Exactness. A sum of integer products is exact in floats, in any order and fused or not, if
+the sum of all magnitudes is: below 2**53 in float64, below 2**24 in float32. `reach` bounds
+that sum for each population (over all steps, for an accumulator), and `_precision` chooses
+from it: float32, which is several times faster, only where it holds everything below:
 
-* A current is a sum of integer products. `IntegerTwin` refuses a program whose currents
-  could reach 2**53 (over all steps, for an accumulator), so every partial sum is exact, in
-  any order, fused or not. CPU kernels for float64 multiply and add; none transforms.
-* The membrane is an integer below 2**23. Its leak multiplies by less than 2**13, divides
-  by a power of two and truncates, all exact. Its drive is a current times 2**6, exact
-  because only the exponent changes; the sum with v is exact below 2**53 and, above it,
-  far outside the range to which it is clipped.
-* v - threshold is exact, and its quotient by the threshold has its sign.
+* Currents: reach < 2**24. They are matrix products of unfolded maps, not convolution
+  kernels, some of which transform (Winograd). Operands are at most 2**8, which TF32 and
+  bfloat16 hold too, so that no setting of PyTorch's matmul precision matters.
+* Drive: a current times 2**6, exact because only the exponent changes. Its sum with v is
+  exact up to 2**24; above, it rounds far outside the range to which it is clipped.
+* Membrane: an integer below 2**23, and so are what a reset leaves and v - threshold; the
+  quotient of the latter by the threshold has its sign.
+* Leak: v times at most 2**12 needs 35 bits, so it is computed in float64 in any case;
+  dividing by a power of two and truncating are exact.
 
-float32 would need the same bound at 2**24 and, on a GPU, TF32 switched off; this twin does
-not offer it.
+float64 holds all of this as well, with 2**53 in place of 2**24; a program that reaches
+2**53 is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnc.errors import InvalidProgram, Issue, unreachable
+from snnc.errors import InvalidProgram, InvalidSetting, Issue, unreachable
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
     INPUT,
@@ -42,14 +46,16 @@ from snnc.ir.program import (
     Program,
     Synapses,
 )
-from snnc.ir.weights import IntArray, unpack
+from snnc.ir.weights import IntArray, stored, unpack
 from snnc.learn.surrogates import TRIANGLE, Surrogate, spike
 from snnc.semantics.encode import encode
 from snnc.semantics.neuron import ALIGN, DECAY_BITS, V_MAX
 from snnc.simulate.activity import trace_from_rasters
 from snnc.simulate.trace import Trace
 
-EXACT = 2**53  # integers below this are exact in float64
+EXACT = {torch.float32: 2**24, torch.float64: 2**53}  # integers up to here are exact
+OPERAND_MAX = 2**8  # integers up to here are exact in bfloat16, the coarsest matmul input
+ROWS = 256  # maps unfolded at once: bounds memory, and nothing of it is kept for backward
 
 
 class IntegerTwin(nn.Module):
@@ -66,8 +72,8 @@ class IntegerTwin(nn.Module):
         super().__init__()
         self.program = program
         self.surrogate = surrogate
-        _refuse_inexact(program, _code_peak(program.input))
-        self.drives = nn.ModuleList(_Drive(population) for population in program.populations)
+        self.dtype = _precision(program)
+        self.drives = nn.ModuleList(_Drive(p, self.dtype) for p in program.populations)
         self.eval()  # it has no other mode
 
     def forward(self, images: Tensor) -> Tensor:
@@ -77,14 +83,14 @@ class IntegerTwin(nn.Module):
             InvalidSetting: the images have another shape or values outside [0, 1].
         """
         coding = self.program.input
-        codes = torch.tensor(encode(coding, images.detach().cpu().numpy()), dtype=torch.float64)
-        scaled = images.double() * coding.levels
+        codes = torch.tensor(encode(coding, images.detach().cpu().numpy()), dtype=self.dtype)
+        scaled = images.to(self.dtype) * coding.levels
         return self.unroll(_straight_through(codes.to(images.device), scaled))[1]
 
     def unroll(self, codes: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Run on codes (N, *shape) in float64; return the spikes and the logits.
+        """Run on codes (N, *shape) of the twin's dtype; return the spikes and the logits.
 
-        Spikes are (T, N, *shape) for each layer, in float64; logits are (N, classes).
+        Spikes are (T, N, *shape) for each layer; logits are (N, classes), in float64.
         Layers are run in turn over all steps, which without recurrence equals lockstep.
         """
         steps = self.program.steps
@@ -102,7 +108,7 @@ class IntegerTwin(nn.Module):
             case _:
                 logits = emitted[self.program.layers[-1].name].sum(0).flatten(1)
         del emitted[INPUT]
-        return emitted, logits
+        return emitted, logits.double()
 
 
 def run(program: Program, codes: IntArray, *, raster: bool) -> Trace:
@@ -110,11 +116,17 @@ def run(program: Program, codes: IntArray, *, raster: bool) -> Trace:
 
     Raises:
         InvalidProgram: a current could leave the integers that float64 holds exactly.
+        InvalidSetting: a code is none that the program's input makes.
     """
-    _refuse_inexact(program, int(np.abs(codes.astype(np.int64)).max(initial=0)))
+    peak = int(np.abs(codes.astype(np.int64)).max(initial=0))
+    if peak > _code_peak(program.input):
+        raise InvalidSetting(
+            f"codes reach {peak}, those of this program reach {_code_peak(program.input)}; "
+            "make them with snnc.semantics.encode"
+        )
     twin = IntegerTwin(program, TRIANGLE)  # the surrogate of a forward pass means nothing
     with torch.no_grad():
-        spikes, logits = twin.unroll(torch.tensor(codes, dtype=torch.float64))
+        spikes, logits = twin.unroll(torch.tensor(codes, dtype=twin.dtype))
     return trace_from_rasters(
         program,
         codes,
@@ -134,14 +146,14 @@ class _Drive(nn.Module):
 
     bias: Tensor
 
-    def __init__(self, population: Layer | Accumulator) -> None:
+    def __init__(self, population: Layer | Accumulator, dtype: torch.dtype) -> None:
         super().__init__()
         self.bundles = population.synapses
         self.target = population.shape
-        per_channel = (-1, *[1] * (len(population.shape) - 1))
-        self.register_buffer("bias", _exact(population.bias).reshape(per_channel))
+        bias = torch.tensor(population.bias, dtype=dtype)
+        self.register_buffer("bias", bias.reshape(-1, *[1] * (len(population.shape) - 1)))
         for i, bundle in enumerate(self.bundles):
-            self.register_buffer(f"weight_{i}", _exact(unpack(bundle.weight)))
+            self.register_buffer(f"weight_{i}", torch.tensor(unpack(bundle.weight), dtype=dtype))
 
     def forward(self, emitted: Mapping[str, Tensor]) -> Tensor:
         """Return the drive (T, N, *target); T is 1 where nothing but the image is read."""
@@ -154,14 +166,22 @@ class _Drive(nn.Module):
 
 
 def _current(bundle: Synapses, weight: Tensor, x: Tensor) -> Tensor:
-    """Return the current (batch, ...) that x (batch, *source) causes."""
+    """Return the current (batch, neurons) that x (batch, *source) causes."""
     match bundle.kind:
         case FullyConnected():
             return F.linear(x.flatten(1), weight)
-        case Convolution(stride=stride, padding=padding, groups=groups):
-            return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
+        case Convolution() as kind:
+            return torch.cat([_convolve(part, weight, kind) for part in torch.split(x, ROWS)])
         case _:
             unreachable(bundle.kind)
+
+
+def _convolve(x: Tensor, weight: Tensor, kind: Convolution) -> Tensor:
+    """Return the cross-correlation (batch, out * H * W) as one product of unfolded maps."""
+    columns = F.unfold(x, weight.shape[2:], padding=kind.padding, stride=kind.stride)
+    matrices = weight.flatten(1).chunk(kind.groups)
+    groups = columns.chunk(kind.groups, dim=1)  # channels come first in a column
+    return torch.cat([m @ c for m, c in zip(matrices, groups, strict=True)], dim=1).flatten(1)
 
 
 def _fire(layer: Layer, drive: Tensor, surrogate: Surrogate) -> Tensor:
@@ -186,12 +206,8 @@ def _leak(v: Tensor, decay: int) -> Tensor:
     """Return v * (4096 - decay) / 4096, rounded toward zero."""
     if decay == 0:
         return v
-    kept = v * (2**DECAY_BITS - decay) / 2**DECAY_BITS
-    return _straight_through(kept.trunc(), kept)
-
-
-def _exact(values: IntArray) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+    kept = v.double() * (2**DECAY_BITS - decay) / 2**DECAY_BITS
+    return _straight_through(kept.trunc(), kept).to(v.dtype)
 
 
 def _code_peak(coding: ImageInput) -> int:
@@ -199,25 +215,39 @@ def _code_peak(coding: ImageInput) -> int:
     return int(np.abs([coding.zero_point, coding.levels - coding.zero_point]).max())
 
 
-def _refuse_inexact(program: Program, code_peak: int) -> None:
-    """Raise `InvalidProgram` unless every current stays below 2**53, see the module."""
-    issues = []
-    for population in program.populations:
-        reach = int(np.abs(population.bias.astype(np.int64)).max(initial=0))
-        for bundle in population.synapses:
-            rows = unpack(bundle.weight).reshape(bundle.weight.shape[0], -1)
-            largest = int(np.abs(rows.astype(np.int64)).sum(axis=1).max(initial=0))
-            reach += largest * (code_peak if bundle.source == INPUT else 1)
-        if isinstance(population, Accumulator):
-            reach *= program.steps
-        if reach >= EXACT:
-            issues.append(
-                Issue(
-                    population.name,
-                    f"its currents may reach {reach}, past the exact integers of float64",
-                    "quantize to smaller weights",
-                    "overflow",
-                )
-            )
+def reach(program: Program, population: Layer | Accumulator) -> int:
+    """Return a bound of |bias| plus all |weight * source| of any neuron.
+
+    It covers one step of a layer, and all steps of an accumulator.
+    """
+    total = int(np.abs(population.bias.astype(np.int64)).max(initial=0))
+    for bundle in population.synapses:
+        rows = np.abs(unpack(bundle.weight).astype(np.int64)).reshape(bundle.weight.shape[0], -1)
+        peak = _code_peak(program.input) if bundle.source == INPUT else 1
+        total += int(rows.sum(axis=1).max(initial=0)) * peak
+    return total * (program.steps if isinstance(population, Accumulator) else 1)
+
+
+def _precision(program: Program) -> torch.dtype:
+    """Return the narrowest float that runs the program exactly, see the module."""
+    reaches = {population.name: reach(program, population) for population in program.populations}
+    issues = [
+        Issue(
+            name,
+            f"its currents may reach {reached}, past the exact integers of float64",
+            "quantize to smaller weights",
+            "overflow",
+        )
+        for name, reached in reaches.items()
+        if reached >= EXACT[torch.float64]
+    ]
     if issues:
         raise InvalidProgram(issues)
+    operands = [_code_peak(program.input)] + [
+        int(np.abs(stored(bundle.weight).astype(np.int64)).max(initial=0))
+        for population in program.populations
+        for bundle in population.synapses
+    ]
+    thresholds = [layer.threshold for layer in program.layers]
+    narrow = max([*reaches.values(), *thresholds]) < EXACT[torch.float32]
+    return torch.float32 if narrow and max(operands) <= OPERAND_MAX else torch.float64

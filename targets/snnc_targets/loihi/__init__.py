@@ -17,6 +17,7 @@ from snnc.passes.numbers import Numbers
 from snnc.simulate.trace import Trace
 from snnc.targets.api import Progress, Target
 from snnc.targets.setup import Check, NeedsSetup
+
 from snnc_targets.loihi import emit, environment, interpreter, limits, mapping
 from snnc_targets.loihi.interpreter import Places
 from snnc_targets.loihi.runner import Runner

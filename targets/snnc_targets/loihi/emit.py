@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
 from snnc.errors import unreachable
 from snnc.ir.graph import Reset
 from snnc.ir.program import INPUT, Accumulator, Convolution, FullyConnected, Layer, Program
 from snnc.ir.weights import Csr, Dense, Shape, unpack
 from snnc.semantics.neuron import ALIGN
+
 from snnc_targets.loihi.limits import bias_exponent
 from snnc_targets.loihi.plan import Bundle, Form, Placed, plan
 

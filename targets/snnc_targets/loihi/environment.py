@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snnc.errors import CannotWrite, MissingDependency
+
 from snnc_targets.loihi.interpreter import INCOMPLETE, LAVA_VERSION, VARIABLE, Places, answers
 
 _GET_310 = (

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-
 from snnc.errors import Issue, unreachable
 from snnc.ir.graph import Reset
 from snnc.ir.program import INPUT, Accumulator, ImageInput, Layer, Program
@@ -19,6 +18,7 @@ from snnc.ir.weights import Dense, IntArray, stored, unpack
 from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS, V_MAX
 from snnc.simulate.currents import currents
 from snnc.simulate.trace import Counts
+
 from snnc_targets.loihi.plan import lag_of_each
 
 WEIGHT_MAX = 127  # signed 8 bits, without -128: Dense carries 2 w in 9 bits

@@ -9,6 +9,7 @@ from snnc.ir.graph import Reset
 from snnc.ir.program import Accumulator, Layer, Program
 from snnc.ir.weights import nonzeros, stored
 from snnc.semantics.neuron import ALIGN
+
 from snnc_targets.loihi.emit import LAVA
 from snnc_targets.loihi.limits import bias_exponent, current_bounds
 from snnc_targets.loihi.plan import Form, Placed, plan

@@ -21,18 +21,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
 from snnc.errors import InvalidSetting, TargetFailed
 from snnc.ir.program import Layer, Program
 from snnc.ir.weights import IntArray
 from snnc.simulate.activity import trace_from_rasters
 from snnc.simulate.trace import Counts, Spikes, Trace
 from snnc.targets.api import Progress
-from snnc_targets.batches import in_batches
+
+from snnc_targets.batches import batch_size, concatenate, in_batches
 from snnc_targets.loihi.interpreter import Places
 from snnc_targets.loihi.plan import plan
 
-CHUNK_BYTES = 1 << 28  # of spikes and currents held at once: bounds memory and disk
+CHUNK_BYTES = 1 << 28  # of files in the temporary directory: bounds the disk
 STALL = 600.0  # seconds without one more finished sample: no network we know needs a tenth
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 _POLL = 0.05  # seconds
@@ -73,19 +73,18 @@ class Runner:
     def _chunk(
         self, program: Program, directory: Path, codes: IntArray, report: Progress, raster: bool
     ) -> Trace:
-        work = Path(tempfile.mkdtemp(prefix="snnc-lava-"))
+        work = _working_directory()
         log = work / "log.txt"
         failed = False
         try:
             np.save(work / "codes.npy", codes)
             self._start_and_wait(directory, work, len(codes), report)
-            rasters, logits = read_results(program, work, len(codes))
+            return read_trace(program, work, codes, raster=raster)
         except (TargetFailed, OSError) as error:
             failed = True
             raise _explained(error, log) from error
         finally:
             _clear(work, keep=log if failed else None)
-        return trace_from_rasters(program, codes, rasters, keep_rasters=raster, logits=logits)
 
     def _start_and_wait(self, directory: Path, work: Path, samples: int, report: Progress) -> None:
         command = [
@@ -158,23 +157,37 @@ def check_codes(program: Program, codes: IntArray) -> None:
 
 
 def chunk_size(program: Program) -> int:
-    """Return how many samples to run at once."""
-    spikes = program.steps * sum(layer.size for layer in program.layers)
+    """Return how many samples one run of Lava takes."""
+    spikes = program.steps * sum(layer.size for layer in program.layers) // 8
     currents = 4 * sum(population.size for population in program.populations)
     return max(1, CHUNK_BYTES // (spikes + currents))
 
 
-def read_results(program: Program, work: Path, samples: int) -> tuple[dict[str, Spikes], Counts]:
-    """Return the spikes (samples, T, *shape) of each layer and the logits that a run left."""
-    rasters = {}
-    for place in plan(program):
-        layer = place.population
-        if isinstance(layer, Layer):
-            packed = np.load(work / f"{place.variable}.npy")
-            spikes = np.unpackbits(packed, axis=2, count=layer.size).view(np.bool_)
-            rasters[layer.name] = spikes.reshape(samples, program.steps, *layer.shape)
-    logits: npt.NDArray[np.int64] = np.load(work / "logits.npy")
-    return rasters, logits
+def read_trace(program: Program, work: Path, codes: IntArray, *, raster: bool) -> Trace:
+    """Return the trace of what a run left in `work`, reading a batch of samples at a time."""
+    files = {
+        place.population.name: np.load(work / f"{place.variable}.npy", mmap_mode="r")
+        for place in plan(program)
+        if isinstance(place.population, Layer)
+    }
+    logits: Counts = np.load(work / "logits.npy")
+    size = batch_size(program)
+    traces = []
+    for first in range(0, len(codes), size):
+        part = slice(first, first + size)
+        rasters = {layer.name: unpacked(layer, files[layer.name][part]) for layer in program.layers}
+        traces.append(
+            trace_from_rasters(
+                program, codes[part], rasters, keep_rasters=raster, logits=logits[part]
+            )
+        )
+    return concatenate(traces)
+
+
+def unpacked(layer: Layer, packed: npt.NDArray[np.uint8]) -> Spikes:
+    """Return spikes (samples, T, *shape) of (samples, T, bytes), eight neurons to a byte."""
+    spikes = np.unpackbits(packed, axis=2, count=layer.size).view(np.bool_)
+    return spikes.reshape(*packed.shape[:2], *layer.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +252,15 @@ def _last_words(process: subprocess.Popen[bytes], work: Path) -> str:
     lines = (work / "log.txt").read_text(errors="replace").strip().splitlines()
     words = lines[-1] if lines else "it printed nothing"
     return f"it ended with code {process.returncode}: {words}"
+
+
+def _working_directory() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="snnc-lava-"))
+    except OSError as error:
+        raise TargetFailed(
+            f"cannot make a temporary directory: {error.strerror}; let $TMPDIR name one"
+        ) from error
 
 
 def _clear(work: Path, *, keep: Path | None) -> None:

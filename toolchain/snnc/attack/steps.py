@@ -273,6 +273,8 @@ def _ascend(
     judge: Judge | None,
 ) -> Examples:
     """Run one restart; return the worst of the clean image and all iterates."""
+    if plan.eps == 0:
+        return _look(source, images, labels, judge)
     low, high = ball(images, plan.eps)
     x = images
     if plan.random_start:

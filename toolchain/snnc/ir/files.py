@@ -92,10 +92,13 @@ def read_bytes(path: Path, kind: str) -> bytes:
 
 
 def _cannot_write(path: Path, error: OSError) -> CannotWrite:
-    reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):  # what mkdir says of a file
+        reason = "a part of the path is not a directory"
+    else:
+        reason = error.strerror or str(error)
     return CannotWrite(
-        f"cannot write {path}: {reason}; nothing was left behind, free the space "
-        "or choose another path"
+        f"cannot write {path}: {reason}; nothing was left behind, free the space or choose "
+        "another path"
     )
 
 

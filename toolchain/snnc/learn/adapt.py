@@ -7,6 +7,7 @@ count. Without this stage the first epochs would train against a broken adversar
 from __future__ import annotations
 
 import torch
+
 from snnc.learn.balance import BATCH_NORMS, wipe_statistics
 from snnc.learn.settings import Count, Settings
 from snnc.learn.spiking import spiking_copy

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
+from torch import Tensor, fx, nn
+
 from snnc.learn.neurons import Fire, raise_to_floor
 from snnc.learn.settings import Count, Percent, Positive, Settings
 from snnc.learn.spiking import SpikingNetwork, mean_thresholds, spiking_copy, view
 from snnc.learn.stage import Advance, Progress, State, TrainingData, batches
-from torch import Tensor, fx, nn
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 

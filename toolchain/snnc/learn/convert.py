@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
+
 from snnc.ir.graph import Granularity, Reset
 from snnc.learn.adapt import Adapt, adapt
 from snnc.learn.balance import Balance, balance
@@ -13,7 +15,6 @@ from snnc.learn.settings import Count, Positive, Settings
 from snnc.learn.spiking import SpikingNetwork, to_spiking
 from snnc.learn.stage import Progress, State, TrainingData
 from snnc.learn.surrogates import Shape, Surrogate
-from torch import nn
 
 
 class Convert(Settings):

@@ -6,6 +6,7 @@ Source: Schmolli et al., CPAL 2025, equation 8 and algorithm 1, lines 17 to 33.
 from __future__ import annotations
 
 import torch
+
 from snnc.learn.prune import sparsity
 from snnc.learn.spiking import mean_thresholds, spiking_copy
 from snnc.learn.stage import Progress, State, TrainingData

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+
 from snnc.errors import InvalidSetting, unreachable
 from snnc.ir.graph import Granularity, Reset
 from snnc.learn.surrogates import Surrogate, spike
-from torch import Tensor, nn
 
 THRESHOLD_FLOOR = 0.03  # smallest threshold a neuron runs with, from RobustSNNConversion
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
+
 from snnc.errors import InvalidFile, InvalidSetting, UnknownName
 from snnc.ir.files import read_bytes
 from snnc.learn.complaints import InvalidRecipe, complaints

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from snnc import __version__, data
 from snnc.data import Dataset
 from snnc.errors import InvalidFile, InvalidSetting, OutputExists, TrainingFailed
@@ -45,7 +46,6 @@ from snnc.learn.stage import (
     training_data,
 )
 from snnc.learn.train import train as train_dense
-from torch import nn
 
 RunProgress = Callable[[str, Advance], None]  # the stage's name and what it has done
 
@@ -71,29 +71,6 @@ class RunResult:
     twin: Path | None  # the spiking network of the twin
     twin_ann: Path | None
 
-    def to_json(self) -> dict[str, object]:
-        """Return JSON values: the paths, and name, seconds and metrics of each stage."""
-        paths = {"ann": self.ann, "twin": self.twin, "twin_ann": self.twin_ann}
-        return {
-            "directory": str(self.directory),
-            "model": str(self.model),
-            **{name: None if path is None else str(path) for name, path in paths.items()},
-            "stages": [
-                {"name": stage.name, "seconds": stage.seconds, "metrics": dict(stage.metrics)}
-                for stage in self.stages
-            ],
-        }
-
-    def summary(self) -> str:
-        """Return one line for each stage, and where the model is."""
-        lines = [
-            f"{stage.name:<14} {stage.seconds:6.1f} s   validation "
-            f"{stage.metrics['validation_accuracy']:6.1%}   test "
-            f"{stage.metrics['test_accuracy']:6.1%}"
-            for stage in self.stages
-        ]
-        return "\n".join([*lines, f"wrote {self.model}"])
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Stage:
@@ -110,14 +87,11 @@ def train(
     *,
     resume: bool,
     progress: RunProgress,
-    force: bool = False,
 ) -> RunResult:
     """Run every stage of a recipe that `directory` does not hold yet; return where all is.
 
-    `force` deletes a run that the directory holds, unless it is to be resumed.
-
     Raises:
-        OutputExists: the directory holds a run, and both `resume` and `force` are False.
+        OutputExists: the directory holds a run and `resume` is False.
         InvalidSetting: `resume` with another recipe or other data; the differences are listed.
             Also if the architecture does not fit the data.
         InvalidFile: a file of the run to resume is damaged.
@@ -125,8 +99,6 @@ def train(
         Unsupported: the architecture cannot be converted.
     """
     dataset = data.load(recipe.data)
-    if force and not resume:
-        _delete_run(directory)
     first = _first_state(recipe, dataset)
     _claim(recipe, dataset, directory, resume=resume)
     plans = [_plan(recipe, "")]
@@ -302,8 +274,7 @@ def _claim(recipe: Recipe, dataset: Dataset, directory: Path, *, resume: bool) -
         return
     if not resume:
         raise OutputExists(
-            f"{directory} holds a training run; go on with --resume, replace it with --force, "
-            "or choose another path"
+            f"{directory} holds a training run; go on with --resume, or choose another path"
         )
     if changed := differences(_read_json(path), new):
         listed = "".join(f"\n  {line}" for line in changed)
@@ -311,15 +282,6 @@ def _claim(recipe: Recipe, dataset: Dataset, directory: Path, *, resume: bool) -
             f"cannot resume {directory} with another recipe; undo these changes or choose "
             f"another path:{listed}"
         )
-
-
-def _delete_run(directory: Path) -> None:
-    """Delete what a run wrote, its first file last; leave everything else."""
-    model, record = directory / "model.pt", directory / "run.json"
-    if record.exists():
-        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-        model.unlink(missing_ok=True)
-        record.unlink()
 
 
 def _read_result(path: Path, name: str) -> StageResult:

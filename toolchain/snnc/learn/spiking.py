@@ -11,14 +11,15 @@ import copy
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
 from snnc.errors import InvalidSetting, Issue, Unsupported, unreachable
 from snnc.frontend.tracing import evaluating, trace
 from snnc.ir.graph import Granularity, Reset
 from snnc.learn.neurons import Fire, expand
 from snnc.learn.surrogates import Surrogate
 from snnc.learn.views import eval_view
-from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 RELU_FUNCTIONS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_})
 RELU_METHODS = frozenset({"relu", "relu_"})

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from snnc.data import Dataset, Split
 from torch import Tensor, nn
+
+from snnc.data import Dataset, Split
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

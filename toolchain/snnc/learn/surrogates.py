@@ -21,9 +21,10 @@ from math import isfinite
 from typing import Literal
 
 import torch
-from snnc.errors import InvalidSetting, unreachable
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+from snnc.errors import InvalidSetting, unreachable
 
 Shape = Literal["triangle", "exp", "exp_damped", "box", "straight_through"]
 

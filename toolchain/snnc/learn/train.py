@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import cos, inf, pi
 
 import torch
+from torch import Tensor, nn
+
 from snnc.errors import TrainingFailed
 from snnc.learn.neurons import raise_to_floor
 from snnc.learn.objectives import Objective, loss
@@ -24,7 +26,6 @@ from snnc.learn.stage import (
     in_order,
 )
 from snnc.learn.views import eval_view
-from torch import Tensor, nn
 
 
 class Training(Settings):

@@ -11,12 +11,13 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
+from torch import Tensor, nn
+
 from snnc.errors import unreachable
 from snnc.learn.objectives.pgd import Pgd, pgd_loss
 from snnc.learn.objectives.rfgsm import Rfgsm, rfgsm_loss
 from snnc.learn.objectives.standard import Standard, standard_loss
 from snnc.learn.objectives.trades import Trades, trades_loss
-from torch import Tensor, nn
 
 Objective = Annotated[Standard | Pgd | Trades | Rfgsm, Field(discriminator="kind")]
 

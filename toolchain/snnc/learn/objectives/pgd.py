@@ -6,10 +6,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from snnc.learn.objectives.perturbation import ascend, default_step, uniform_start
 from snnc.learn.settings import Count, Epsilon, Settings
 from snnc.learn.views import eval_view
-from torch import Tensor, nn
 
 
 class Pgd(Settings):

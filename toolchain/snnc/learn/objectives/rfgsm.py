@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from snnc.learn.objectives.perturbation import (
     divergence,
     gradient_sign,
@@ -14,7 +16,6 @@ from snnc.learn.objectives.perturbation import (
 )
 from snnc.learn.settings import Epsilon, NotNegative, Settings
 from snnc.learn.views import eval_view
-from torch import Tensor, nn
 
 
 class Rfgsm(Settings):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch.nn.functional as F
-from snnc.learn.settings import Settings
 from torch import Tensor, nn
+
+from snnc.learn.settings import Settings
 
 
 class Standard(Settings):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor, nn
+
 from snnc.errors import InvalidSetting, Issue, Refusal
 from snnc.learn.prune.masks import apply_masks, prunable
-from torch import Tensor, nn
 
 
 def kept(weights: int, sparsity: float) -> int:

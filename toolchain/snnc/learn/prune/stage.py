@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
+
 from snnc.learn.prune.magnitude import prune
 from snnc.learn.prune.masks import sparsity
 from snnc.learn.settings import Settings
