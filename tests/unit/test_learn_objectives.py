@@ -123,6 +123,19 @@ def test_a_beta_of_zero_leaves_clean_cross_entropy(objective):
     assert torch.equal(value, F.cross_entropy(network(images), labels))
 
 
+@pytest.mark.parametrize("objective", [ALL[2], ALL[3]], ids=["trades", "rfgsm"])
+def test_beta_charges_for_the_divergence_that_was_found(objective):
+    network, (images, labels) = smooth_network(), batch()
+    clean = F.cross_entropy(network(images), labels)
+    single = loss(objective, network, images, labels, seeded()) - clean
+    triple = objective.model_copy(update={"beta": 3 * objective.beta})
+    assert single > 1e-3
+    # float32 rounding of sums near 1
+    assert loss(triple, network, images, labels, seeded()) - clean == pytest.approx(
+        3 * single.item(), rel=1e-3
+    )
+
+
 def test_pgd_trains_on_images_that_are_harder_than_clean_ones():
     network = smooth_network()
     images, labels = batch()
@@ -151,6 +164,8 @@ def test_rfgsm_diverges_more_than_its_random_start():
         )
 
     assert (each(found) >= each(start)).float().mean() >= 0.5
+    mirrored = 2 * start - found  # the same length the other way, downhill
+    assert each(found).mean() > each(mirrored).mean()
 
 
 @pytest.mark.parametrize("spiking", [False, True])
