@@ -288,7 +288,7 @@ def test_an_interrupted_training_leaves_130_and_resumes_to_the_same_weights(
     tmp_path, run_directory, capsys, tiny
 ):
     process = snnc("train", "digits", "-o", "run", *tiny, cwd=tmp_path)
-    wait_for(tmp_path / "run" / "checkpoints" / "02-prune.json", process)
+    wait_for(tmp_path / "run" / "checkpoints" / "01-train.json", process)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
