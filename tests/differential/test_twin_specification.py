@@ -27,7 +27,7 @@ from snnc.ir.weights import Dense, convert, integers
 from snnc.learn.surrogates import TRIANGLE, Surrogate
 from snnc.semantics.encode import encode
 from snnc.semantics.network import specified
-from snnc.semantics.neuron import V_MAX
+from snnc.semantics.neuron import V_MAX, leak
 from snnc.simulate import reference
 from snnc.testing.programs import programs, runs
 from snnc.twin import IntegerTwin, run
@@ -299,6 +299,30 @@ def test_float32_is_used_exactly_where_its_bounds_hold(program, dtype):
     assert IntegerTwin(program, TRIANGLE).dtype == dtype
     full = np.full((1, *program.input.shape), program.input.levels, dtype=np.int32)
     equal_to_the_specification(program, full)
+
+
+@pytest.mark.parametrize("current", range(40_001, 60_000, 1999))
+@pytest.mark.parametrize("decay", [1, 300])
+def test_the_leak_of_a_large_membrane_is_exact_in_a_float32_twin(current, decay):
+    # v * 4095 needs up to 34 bits. Both steps add `current`; the second decides.
+    second = leak(current * 64, decay) + current * 64
+    for threshold, spikes in ((second, 1), (second + 1, 0)):
+        program = neuron(0, threshold=threshold, decay=decay, steps=2, bias=current)
+        assert IntegerTwin(program, TRIANGLE).dtype == torch.float32
+        equal_to_the_specification(program, np.zeros((1, 1), np.int32))
+        assert run(program, np.zeros((1, 1), np.int32), raster=False).logits.item() == spikes
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(programs(steps=(3, 6)), st.integers(0, 2**31))
+def test_many_samples_run_like_the_numpy_simulator(program, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.random((300, *program.input.shape))
+    codes = encode(program.input, images)
+    ours, theirs = run(program, codes, raster=True), reference.run(program, codes, raster=True)
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    for mine, other in zip(ours.layers, theirs.layers, strict=True):
+        np.testing.assert_array_equal(mine.raster, other.raster)
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])

@@ -14,7 +14,7 @@ from snnc.attack.deployed import Deployed, attack_deployed
 from snnc.attack.gradients import QUICK, plain, spiking, twins
 from snnc.attack.steps import Fgsm, Pgd, craft
 from snnc.errors import InvalidSetting
-from snnc.evaluate.checks import Subject, masking_checks
+from snnc.evaluate.checks import Subject, masking_checks, zero_gradient
 from snnc.evaluate.robustness import robustness
 from snnc.evaluate.statistics import proportion
 from snnc.ir.graph import Granularity, Reset
@@ -369,6 +369,18 @@ def test_one_step_that_beats_many_is_flagged():
     assert found["one-step"].flagged
     assert found["one-step"].numbers == {"one_step": 0.0, "many_steps": 1.0}
     assert found["random-noise"].flagged
+    assert found["random-noise"].numbers["random"] == 0.0  # any of 50 draws counts
+
+
+def test_a_gradient_that_is_zero_in_some_pixels_is_a_gradient():
+    images, labels = torch.full((4, 3), 0.5), torch.zeros(4, dtype=torch.long)
+    blind = zero_gradient(
+        Subject(sources=[lambda x: x[:, :2]], images=images, labels=labels),
+        eps=0.1,
+        generator=seeded(),
+    )
+    assert blind.numbers == {"source_0_image": 0.0, "source_0_random_start": 0.0}
+    assert not blind.flagged
 
 
 def test_the_deployed_integers_are_checked_through_their_twin(chain, samples):

@@ -65,6 +65,7 @@ def test_the_first_difference_is_in_the_earliest_layer_then_sample_then_step():
     late[0, 0, 0, 0, 0] = True
     found = agreement(a_trace(early, late), a_trace(silent(), silent()))
     assert found.first == Difference(layer="conv1", sample=0, step=1, neuron=1, expected=True)
+    assert found.layers == {"conv1": 21 / 24, "conv2": 23 / 24}
 
 
 def test_predictions_may_differ_where_spikes_do_not():

@@ -126,14 +126,13 @@ def test_a_beta_of_zero_leaves_clean_cross_entropy(objective):
 @pytest.mark.parametrize("objective", [ALL[2], ALL[3]], ids=["trades", "rfgsm"])
 def test_beta_charges_for_the_divergence_that_was_found(objective):
     network, (images, labels) = smooth_network(), batch()
-    clean = F.cross_entropy(network(images), labels)
-    single = loss(objective, network, images, labels, seeded()) - clean
+    clean = F.cross_entropy(network(images), labels).item()
+    single = loss(objective, network, images, labels, seeded()).item() - clean
     triple = objective.model_copy(update={"beta": 3 * objective.beta})
     assert single > 1e-3
     # float32 rounding of sums near 1
-    assert loss(triple, network, images, labels, seeded()) - clean == pytest.approx(
-        3 * single.item(), rel=1e-3
-    )
+    tripled = loss(triple, network, images, labels, seeded()).item() - clean
+    assert tripled == pytest.approx(3 * single, rel=1e-3)
 
 
 def test_pgd_trains_on_images_that_are_harder_than_clean_ones():

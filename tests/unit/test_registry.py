@@ -81,14 +81,14 @@ def test_a_broken_plugin_does_not_disturb_another(offered):
 
 # Fails: registry.load turns ImportError alone into TargetFailedToLoad.
 @pytest.mark.parametrize(
-    ("text", "why"),
+    "text",
     [
-        ("raise RuntimeError('no licence')", "an error while it is imported"),
-        ("TARGET = (", "a syntax error"),
-        ("OTHER = 1", "a name that is not there"),
+        pytest.param("raise RuntimeError('no licence')", id="an error while it is imported"),
+        pytest.param("TARGET = (", id="a syntax error"),
+        pytest.param("OTHER = 1", id="a name that is not there"),
     ],
 )
-def test_a_plugin_that_breaks_while_loading_is_a_deliberate_error(offered, plugin, text, why):
+def test_a_plugin_that_breaks_while_loading_is_a_deliberate_error(offered, plugin, text):
     plugin("broken_plugin", text + "\n")
     offered(("chip", "broken_plugin:TARGET"))
     with pytest.raises(TargetFailedToLoad, match="chip"):

@@ -7,7 +7,7 @@ that another training seed gives another network, is no part of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,10 @@ class Paired:
         1/2 (Q. McNemar, Psychometrika 12, 1947; exact form by the binomial distribution).
         """
         n = self.only_first + self.only_second
-        tail = sum(comb(n, k) for k in range(min(self.only_first, self.only_second) + 1))
+        tail = ways = 1  # ways is n choose k, in whole numbers: nothing rounds or overflows
+        for k in range(min(self.only_first, self.only_second)):
+            ways = ways * (n - k) // (k + 1)
+            tail += ways
         return min(1.0, 2 * tail / (1 << n))
 
     def to_json(self) -> dict[str, float]:
