@@ -14,7 +14,7 @@ SIMULATORS = {"numpy": reference.run, "fast": fast.run}
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_a_simulator_runs_what_the_specification_says(name):
     @settings(
-        max_examples=300,
+        max_examples=200,
         deadline=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -95,7 +95,7 @@ def test_the_twin_reads_float_images_like_the_encoder(program, data):
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(runs(samples=(2, 5)))
+@given(runs())
 def test_the_twin_counts_the_activity_of_the_numpy_simulator(run_of):
     program, codes = run_of
     ours, theirs = run(program, codes, raster=False), reference.run(program, codes, raster=False)

@@ -174,9 +174,8 @@ def test_a_repeated_stage_repeats_those_that_build_on_it(whole, tmp_path):
 
 def test_dropout_draws_from_the_seed_of_the_run_too(tmp_path, monkeypatch):
     def build(*arguments, **keywords):
-        network = small_conv(channels=[4], pool_after=[1])
-        network.insert(len(network) - 1, torch.nn.Dropout(0.5))
-        return network
+        *layers, readout = small_conv(channels=[4], pool_after=[1])
+        return torch.nn.Sequential(*layers, torch.nn.Dropout(0.5), readout)
 
     monkeypatch.setattr("snnc.learn.run.build", build)
     results = []

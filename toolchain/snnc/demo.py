@@ -63,7 +63,7 @@ from snnc.targets.setup import NeedsSetup
 
 Note = Callable[[str], None]
 
-EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25)
 PGD_STEPS = 20
 TARGETS = ("reference", "loihi")
 
@@ -119,10 +119,9 @@ def run_demo(
     chain = Chain(
         ann=networks.ann, snn=networks.snn, deployed=Deployed(program=program, engine=fast.run)
     )
-    curves = _attack(chain, dataset.test, recipe.seed, note)
-    twin_curves = _attack(
-        Chain(ann=None, snn=networks.twin, deployed=twin_deployed), dataset.test, recipe.seed, note
-    )
+    curves = _attack("the network", chain, dataset.test, recipe.seed, note)
+    twin = Chain(ann=None, snn=networks.twin, deployed=twin_deployed)
+    twin_curves = _attack("its twin", twin, dataset.test, recipe.seed, note)
     note("energy: counts of the run, priced by every profile")
     ann_graph = load(result.ann)
     baseline = ann_counts(ann_graph, [activations(ann_graph, dataset.test.images)])
@@ -210,7 +209,7 @@ def _run_on_lava(build: Build, codes: IntArray, note: Note) -> dict[str, object]
     return {build.target: compared.to_json()}
 
 
-def _attack(chain: Chain, test: Split, seed: int, note: Note) -> ChainCurves:
+def _attack(name: str, chain: Chain, test: Split, seed: int, note: Note) -> ChainCurves:
     return chain_curves(
         chain,
         torch.from_numpy(test.images),
@@ -218,7 +217,7 @@ def _attack(chain: Chain, test: Split, seed: int, note: Note) -> ChainCurves:
         attack=Pgd(eps=EPSILONS[-1], steps=PGD_STEPS),
         epsilons=EPSILONS,
         generator=torch.Generator().manual_seed(seed),
-        progress=lambda done, total: note(f"attack: {done} of {total} sizes"),
+        progress=lambda done, total: note(f"attack: {name}, {done} of {total} sizes"),
     )
 
 

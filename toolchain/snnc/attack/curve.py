@@ -1,9 +1,8 @@
 """Accuracy against epsilon.
 
-A point is what an attack at that epsilon did. A sample broken at a smaller epsilon is
-broken at every larger one, because its example is still admissible; so `Curve.broken`
-carries broken samples forward, and `Curve.measured` keeps what each attack did alone.
-A curve that falls is therefore no evidence of anything.
+A sample broken at a smaller epsilon is broken at every larger one, because its example is
+still admissible; so `Curve.broken` carries broken samples forward, and `chain_curves` does
+not attack them again. A curve that falls is therefore no evidence of anything.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Curve:
     """Which samples broke at which epsilon."""
 
     epsilons: tuple[float, ...]  # ascending
-    measured: BoolArray  # (epsilons, samples), by the attack at that epsilon alone
+    measured: BoolArray  # (epsilons, samples), as the attack reported them
 
     @property
     def broken(self) -> BoolArray:
@@ -72,7 +71,7 @@ class ChainCurves:
     """
 
     curves: Mapping[str, Curve]
-    agreement: tuple[float, ...]  # for each epsilon, see DeployedExamples
+    agreement: tuple[float | None, ...]  # of those attacked, see DeployedExamples; None: nobody
     attack: Attack
     estimators: tuple[Estimator, ...] = field(default=QUICK)
 
@@ -96,36 +95,49 @@ def chain_curves(
     Raises:
         InvalidSetting: as `sweep` and `craft`.
     """
-    agreement = []
+    agreement: list[float | None] = []
+    broken: dict[str, Tensor] = {}
 
     def strike(eps: float) -> dict[str, Tensor]:
         here = at(attack, eps)
-        broken = {}
         if chain.ann is not None:
+            rows = _standing(broken, ("ann",), labels)
             sources = plain(chain.ann)
-            found = craft(here, sources, images, labels, generator=generator, batch=batch)
-            broken["ann"] = found.broken
-        sources_snn = spiking(chain.snn, estimators)
-        crafted = craft(here, sources_snn, images, labels, generator=generator, batch=batch)
-        integers = attack_deployed(
-            here,
-            chain.deployed,
-            images,
-            labels,
-            crafted=crafted,
-            generator=generator,
-            estimators=estimators,
-            batch=batch,
-        )
-        agreement.append(integers.agreement)
+            if len(rows):
+                found = craft(
+                    here, sources, images[rows], labels[rows], generator=generator, batch=batch
+                )
+                _note(broken, rows, labels, ann=found.broken)
+        rows = _standing(broken, ("snn", "transfer", "adaptive"), labels)
+        if not len(rows):
+            agreement.append(None)
+        else:
+            x, y = images[rows], labels[rows]
+            sources_snn = spiking(chain.snn, estimators)
+            crafted = craft(here, sources_snn, x, y, generator=generator, batch=batch)
+            integers = attack_deployed(
+                here,
+                chain.deployed,
+                x,
+                y,
+                crafted=crafted,
+                generator=generator,
+                estimators=estimators,
+                batch=batch,
+            )
+            agreement.append(integers.agreement)
+            _note(
+                broken,
+                rows,
+                labels,
+                snn=crafted.broken,
+                deployed=integers.broken,
+                transfer=integers.transferred,
+                adaptive=integers.adaptive.broken,
+            )
         if progress is not None:
             progress(len(agreement), len(epsilons))
-        return broken | {
-            "snn": crafted.broken,
-            "deployed": integers.broken,
-            "transfer": integers.transferred,
-            "adaptive": integers.adaptive.broken,
-        }
+        return {name: each.clone() for name, each in broken.items()}
 
     curves = sweep(strike, epsilons)
     return ChainCurves(
@@ -134,6 +146,20 @@ def chain_curves(
         attack=attack,
         estimators=tuple(estimators),
     )
+
+
+def _standing(broken: Mapping[str, Tensor], names: Sequence[str], labels: Tensor) -> Tensor:
+    """Return the rows that at least one of the attacks has not broken yet."""
+    none = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    beaten = torch.stack([broken.get(name, none) for name in names]).all(dim=0)
+    return torch.nonzero(~beaten).flatten()
+
+
+def _note(broken: dict[str, Tensor], rows: Tensor, labels: Tensor, **found: Tensor) -> None:
+    """Add who broke among `rows` to what is known of all samples."""
+    for name, new in found.items():
+        known = broken.get(name, torch.zeros(len(labels), dtype=torch.bool, device=labels.device))
+        broken[name] = known.index_put((rows,), known[rows] | new)
 
 
 def _array(broken: Tensor) -> BoolArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from snnc.cli.output import emit, json_option, note, progress, table
-from snnc.cli.sources import data_options, load_split, same_shape
+from snnc.cli.sources import data_options, find_modules_here, load_split, same_shape, trust_option
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,7 @@ ATTACKS = ("fgsm", "pgd")
 @click.option("--steps", type=int, default=20, show_default=True, help="Of PGD.")
 @click.option("--restarts", type=int, default=1, show_default=True, help="Of PGD.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random starts.")
+@trust_option
 @data_options
 @json_option
 def attack(
@@ -43,6 +44,7 @@ def attack(
     steps: int,
     restarts: int,
     seed: int,
+    trust: bool,
     data_name: str,
     data_root: Path | None,
     split: str,
@@ -72,7 +74,7 @@ def attack(
     images = torch.from_numpy(chosen_split.images)
     labels = torch.from_numpy(chosen_split.labels)
     generator = torch.Generator().manual_seed(seed)
-    strike, shape = _strike(victim, model, chosen, images, labels, generator)
+    strike, shape = _strike(victim, model, trust, chosen, images, labels, generator)
     same_shape(shape, chosen_split, data_name)
     ordered = sorted(set(epsilons))
     with progress("epsilons") as advance:
@@ -108,6 +110,7 @@ def attack(
 def _strike(
     victim: Path,
     model: Path | None,
+    trust: bool,
     chosen: Attack,
     images: torch.Tensor,
     labels: torch.Tensor,
@@ -124,8 +127,9 @@ def _strike(
     from snnc.targets.build import load_build
 
     def read(path: Path) -> tuple[torch.nn.Module, tuple[int, ...]]:
+        find_modules_here(trust)
         checkpoint = load_checkpoint(path)
-        return to_module(checkpoint), tuple(checkpoint.input_shape)
+        return to_module(checkpoint, trust=trust), tuple(checkpoint.input_shape)
 
     if not victim.is_dir():
         if model is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -58,10 +59,11 @@ def demo(
         shutil.rmtree(out)
     from snnc.demo import Settings, run_demo
 
-    words = ["snnc demo", f"--recipe {recipe}", *(f"--set {each}" for each in overrides)]
+    words = ["snnc", "demo", "--recipe", recipe]
+    words += [word for each in overrides for word in ("--set", each)]
     settings = Settings(
         directory=out,
-        command=" ".join([*words, f"--lava-samples {lava_samples}"]),
+        command=shlex.join([*words, "--lava-samples", str(lava_samples)]),
         lava_samples=lava_samples,
         resume=resume,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from snnc.cli.output import emit, json_option
-from snnc.cli.sources import data_options, load_network, load_split, same_shape
+from snnc.cli.sources import data_options, load_network, load_split, same_shape, trust_option
 
 if TYPE_CHECKING:
     from snnc.energy.charge import Band
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="The ordinary network (.pt or .snn) to compare with; its zeros are then counted too.",
 )
+@trust_option
 @data_options
 @json_option
 def energy(
     build: Path,
     profiles: tuple[str, ...],
     ann: Path | None,
+    trust: bool,
     data_name: str,
     data_root: Path | None,
     split: str,
@@ -62,7 +64,7 @@ def energy(
     if ann is None:
         baseline = ann_counts_of_program(program)
     else:
-        graph = load_network(ann)
+        graph = load_network(ann, trust=trust)
         baseline = ann_counts(graph, [activations(graph, images.images)])
     trace = fast.run(program, encode(program.input, images.images), raster=False)
     counts = count(program, trace, ann=baseline)

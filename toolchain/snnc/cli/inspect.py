@@ -68,6 +68,7 @@ def _program(program: Program, extra: dict[str, object], as_json: bool) -> None:
     from snnc.ir.show import show_program
     from snnc.ir.weights import nonzeros
 
+    text = show_program(program)
     layers = [
         {
             "name": population.name,
@@ -86,9 +87,9 @@ def _program(program: Program, extra: dict[str, object], as_json: bool) -> None:
             "steps": program.steps,
             "layers": layers,
             "provenance": dict(program.provenance),
-            "show": show_program(program),
+            "show": text,
             **extra,
         },
-        show_program(program),
+        "\n".join([*(f"{key}: {value}" for key, value in extra.items() if key == "target"), text]),
         as_json=as_json,
     )

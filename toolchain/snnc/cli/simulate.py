@@ -60,14 +60,10 @@ def simulate(
     trace, agreement = _run(loaded, engine, codes)
     seconds = time.perf_counter() - begin
     right = proportion(trace.predictions == images.labels)
+    spikes = [float(layer.spikes.sum()) / trace.samples for layer in trace.layers]
     rows = [
-        (
-            layer.name,
-            layer.neurons,
-            round(float(layer.spikes.sum()) / trace.samples, 1),
-            round(float(layer.spikes.sum()) / trace.samples / layer.neurons, 3),
-        )
-        for layer in trace.layers
+        (layer.name, layer.neurons, round(mean, 1), round(mean / layer.neurons, 3))
+        for layer, mean in zip(trace.layers, spikes, strict=True)
     ]
     result: dict[str, object] = {
         "build": str(build),
@@ -81,12 +77,12 @@ def simulate(
         "accuracy": right.to_json(),
         "layers": [
             {
-                "name": name,
-                "neurons": neurons,
-                "spikes_per_sample": spikes,
-                "spikes_per_neuron": rate,
+                "name": layer.name,
+                "neurons": layer.neurons,
+                "spikes_per_sample": mean,
+                "spikes_per_neuron": mean / layer.neurons,
             }
-            for name, neurons, spikes, rate in rows
+            for layer, mean in zip(trace.layers, spikes, strict=True)
         ],
         "agreement": agreement,
         "hardware": "simulated, no neuromorphic hardware was used",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,14 @@ def load_network(path: Path, *, trust: bool = False) -> Graph:
     """Read a graph from a checkpoint (`*.pt`) or a graph file (`*.snn`), see `snnc.api.load`."""
     from snnc.api import load
 
+    find_modules_here(trust)
     return load(path, trust=trust)
+
+
+def find_modules_here(trust: bool) -> None:
+    """Let `module:callable` name a module of the working directory, as `python -m` does."""
+    if trust and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def load_split(name: str, *, split: str, samples: int | None, root: Path | None) -> Split:

@@ -22,7 +22,7 @@ class Transfer:
 
     transfer: Shares  # right after the examples made for the float network
     adaptive: Shares  # right after the attack with the twin's gradients
-    agreement: tuple[float, ...]  # share of the float network's examples that both name alike
+    agreement: tuple[float | None, ...]  # share of examples that both name alike; None: no example
 
     def to_json(self) -> dict[str, object]:
         """Return the comparison as JSON."""

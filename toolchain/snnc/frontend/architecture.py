@@ -81,7 +81,7 @@ def _imported(path: str, trust: bool) -> Callable[..., Any]:
     if not trust:
         raise InvalidSetting(
             f"architecture {path!r} is Python code outside of the installed architectures, which "
-            f"runs when it is imported; if you trust it, pass --architecture {path}"
+            f"runs when it is imported; if you trust it, pass --trust (trust=True in Python)"
         )
     module, _, name = path.partition(":")
     try:

@@ -76,7 +76,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if _is_state_dict(content):
         raise InvalidFile(
             f"{path} is a bare state dict, which does not say what network it belongs to; "
-            "pass --architecture and --input-shape"
+            "read it with snnc.frontend.checkpoint.from_state_dict, naming the architecture"
         )
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InvalidFile(

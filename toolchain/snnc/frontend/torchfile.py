@@ -20,7 +20,10 @@ from torch import Tensor
 from snnc.errors import InvalidFile
 from snnc.ir.files import read_bytes
 
-REMEDY = "save network.state_dict() with torch.save, and name the architecture"
+REMEDY = (
+    "save network.state_dict() with torch.save, and read that with "
+    "snnc.frontend.checkpoint.from_state_dict"
+)
 PICKLE = b"\x80"  # the first byte of a pickle of protocol 2 and later
 
 

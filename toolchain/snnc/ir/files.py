@@ -53,10 +53,7 @@ def new_directory(path: Path, *, force: bool) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
+            _swap(temporary, path)
         else:
             os.replace(temporary, path)
     except OSError as error:
@@ -64,6 +61,20 @@ def new_directory(path: Path, *, force: bool) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Replace what is at `path`; put it back if the new one cannot take its place."""
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    try:
+        os.replace(path, aside / path.name)
+        try:
+            os.replace(new, path)
+        except OSError:
+            os.replace(aside / path.name, path)
+            raise
+    finally:
+        shutil.rmtree(aside)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

@@ -6,7 +6,9 @@ are summed in the narrowest integers that a bound of the layer allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
 from types import ModuleType
@@ -55,7 +57,35 @@ def run(program: Program, codes: IntArray, *, raster: bool) -> Trace:
     }
     chunk = max(1, LANES // program.steps)
     starts = range(0, max(len(codes), 1), chunk)
-    return _joined([_run(kernels, program, wiring, codes[i : i + chunk], raster) for i in starts])
+    with ThreadPoolExecutor(_processors()) as threads:
+        work = _Work(kernels=kernels, threads=threads)
+        return _joined([_run(work, program, wiring, codes[i : i + chunk], raster) for i in starts])
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Work:
+    """The kernels and the threads that share them."""
+
+    kernels: ModuleType
+    threads: ThreadPoolExecutor
+
+    def share(self, kernel: Callable[..., None], jobs: int, *arguments: object) -> None:
+        """Do jobs 0 to `jobs` of a kernel, a part in each thread."""
+        parts = min(_processors(), jobs)
+        ends = [jobs * part // parts for part in range(parts + 1)] if jobs else [0]
+        started = [
+            self.threads.submit(kernel, first, last, *arguments)
+            for first, last in zip(ends, ends[1:], strict=False)
+        ]
+        for each in started:
+            each.result()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +138,7 @@ def _wire(bundle: Synapses, source: Shape) -> _Wiring:
 
 
 def _run(
-    kernels: ModuleType,
+    work: _Work,
     program: Program,
     wiring: dict[tuple[str, str], _Wiring],
     codes: IntArray,
@@ -121,9 +151,9 @@ def _run(
     synapses: list[SynapseTrace] = []
     logits = np.zeros((samples, program.classes), dtype=np.int64)
     for population in program.populations:
-        currents, constant = _drive(kernels, population, wiring, emitted, steps)
+        currents, constant = _drive(work, population, wiring, emitted, steps)
         for bundle in population.synapses:
-            events = _events(kernels, wiring[population.name, bundle.name], emitted[bundle.source])
+            events = _events(work, wiring[population.name, bundle.name], emitted[bundle.source])
             synapses.append(
                 SynapseTrace(
                     name=bundle.name,
@@ -137,7 +167,9 @@ def _run(
             logits[:] = total.T
             continue
         spikes = np.empty((population.size, steps, samples), dtype=np.int8)
-        kernels.fire(
+        work.share(
+            work.kernels.fire,
+            len(spikes),
             spikes,
             currents,
             constant,
@@ -146,7 +178,7 @@ def _run(
             population.reset is Reset.SUBTRACT,
             (ALIGN, DECAY_BITS, V_MAX),
         )
-        updated = _updated(kernels, population, wiring, emitted, steps)
+        updated = _updated(work, population, wiring, emitted, steps)
         emitted[population.name] = spikes.reshape(*population.shape, steps, samples)
         kept = np.moveaxis(emitted[population.name], (-1, -2), (0, 1)) != 0 if raster else None
         layers.append(
@@ -171,7 +203,7 @@ def _run(
 
 
 def _drive(
-    kernels: ModuleType,
+    work: _Work,
     population: Layer | Accumulator,
     wiring: dict[tuple[str, str], _Wiring],
     emitted: dict[str, Emitted],
@@ -189,15 +221,15 @@ def _drive(
         wire = wiring[population.name, bundle.name]
         if bundle.source == INPUT:
             image = np.zeros((population.size, 1, samples), dtype=np.int64)
-            _add(kernels, wire, emitted[INPUT], image, population.shape)
+            _add(work, wire, emitted[INPUT], image, population.shape)
             constant += image[:, 0]
         else:
-            _add(kernels, wire, emitted[bundle.source], currents, population.shape)
+            _add(work, wire, emitted[bundle.source], currents, population.shape)
     return currents, constant
 
 
 def _add(
-    kernels: ModuleType,
+    work: _Work,
     wire: _Wiring,
     source: Emitted,
     currents: npt.NDArray[np.signedinteger],
@@ -205,7 +237,9 @@ def _add(
 ) -> None:
     """Add the currents of one bundle into (neurons, steps, samples)."""
     target = currents.reshape(*(shape if len(shape) == 3 else (*shape, 1, 1)), -1)
-    kernels.convolve(
+    work.share(
+        work.kernels.convolve,
+        target.shape[0] * target.shape[1],
         target,
         source.reshape(*wire.source, -1),
         wire.weight.data.astype(currents.dtype),
@@ -216,17 +250,17 @@ def _add(
     )
 
 
-def _events(kernels: ModuleType, wire: _Wiring, source: Emitted) -> Counts:
+def _events(work: _Work, wire: _Wiring, source: Emitted) -> Counts:
     """Return the events (steps, samples) of what a source emitted."""
     lanes = source.shape[-2] * source.shape[-1]
     parts = np.zeros((PARTS, lanes), dtype=np.int64)
-    kernels.weigh(wire.fan_out, source.reshape(-1, lanes), parts)
+    work.share(work.kernels.weigh, PARTS, wire.fan_out, source.reshape(-1, lanes), parts)
     events: Counts = parts.sum(axis=0)
     return events.reshape(source.shape[-2:])
 
 
 def _updated(
-    kernels: ModuleType,
+    work: _Work,
     layer: Layer,
     wiring: dict[tuple[str, str], _Wiring],
     emitted: dict[str, Emitted],
@@ -243,7 +277,7 @@ def _updated(
         pattern = replace(wire, weight=replace(wire.weight, data=ones))
         active = (emitted[bundle.source] != 0).astype(np.int8)
         reached = np.zeros((layer.size, active.shape[-2], samples), dtype=np.int32)
-        _add(kernels, pattern, active, reached, layer.shape)
+        _add(work, pattern, active, reached, layer.shape)
         hits += reached
     biased = np.repeat(layer.bias != 0, layer.size // layer.shape[0])
     touched = (hits > 0) | biased[:, None, None]

@@ -2,6 +2,10 @@
 
 The last axis ("lanes": steps times samples) is contiguous; each weight that is not zero
 adds one vector to another, so the compiler turns the innermost loops into vector code.
+
+A kernel does the jobs `first` to `last` and holds no lock of Python meanwhile, so ordinary
+threads share the work. (numba's own threads would come from a second OpenMP next to
+torch's: the two change each other's number of threads, and wait for work by spinning.)
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.signedinteger]
 
 
-@numba.njit(parallel=True, cache=True, boundscheck=False)
+@numba.njit(nogil=True, cache=True)
 def convolve(
+    first: int,  # a job is one row of one output map
+    last: int,
     currents: Numbers,  # (out, rows, columns, lanes), added to
     source: Numbers,  # (channels, height, width, lanes)
     weight: Numbers,  # (stored,)
@@ -24,9 +30,9 @@ def convolve(
     padding: tuple[int, int],
 ) -> None:
     """Add the currents of a sparse convolution."""
-    out, rows, columns, lanes = currents.shape
+    rows, columns, lanes = currents.shape[1:]
     height, width = source.shape[1], source.shape[2]
-    for job in numba.prange(out * rows):
+    for job in range(first, last):
         o, row = job // rows, job % rows
         for k in range(indptr[o], indptr[o + 1]):
             y = row * stride[0] - padding[0] + taps[k, 1]
@@ -43,8 +49,10 @@ def convolve(
                     target[lane] += w * values[lane]
 
 
-@numba.njit(parallel=True, cache=True, boundscheck=False)
+@numba.njit(nogil=True, cache=True)
 def fire(
+    first: int,  # a job is one neuron
+    last: int,
     spikes: npt.NDArray[np.int8],  # (neurons, steps, samples), written
     currents: Numbers,  # (neurons, steps, samples)
     constant: npt.NDArray[np.int64],  # (neurons, samples): bias and image, the same every step
@@ -54,10 +62,10 @@ def fire(
     constants: tuple[int, int, int],  # ALIGN, DECAY_BITS, V_MAX of semantics.neuron
 ) -> None:
     """Advance every neuron over all steps, as `semantics.neuron.step` says."""
-    neurons, steps, samples = spikes.shape
+    steps, samples = spikes.shape[1:]
     align, decay_bits, v_max = constants
     leaks = kept != 1 << decay_bits
-    for i in numba.prange(neurons):
+    for i in range(first, last):
         v = np.zeros(samples, dtype=np.int64)
         for t in range(steps):
             for n in range(samples):
@@ -71,8 +79,10 @@ def fire(
                 v[n] = (u - threshold if subtract else 0) if fired else u
 
 
-@numba.njit(parallel=True, cache=True, boundscheck=False)
+@numba.njit(nogil=True, cache=True)
 def weigh(
+    first: int,  # a job is one part
+    last: int,
     fan_out: npt.NDArray[np.int64],  # (neurons,)
     emitted: Numbers,  # (neurons, lanes)
     events: npt.NDArray[np.int64],  # (parts, lanes): partial sums, added to
@@ -80,7 +90,7 @@ def weigh(
     """Add up the fan-out of the neurons that emitted something, in `parts` separate sums."""
     neurons, lanes = emitted.shape
     parts = events.shape[0]
-    for part in numba.prange(parts):
+    for part in range(first, last):
         for i in range(part, neurons, parts):
             for lane in range(lanes):
                 events[part, lane] += fan_out[i] * (emitted[i, lane] != 0)

@@ -22,11 +22,11 @@ def run(program: Program, codes: IntArray, *, raster: bool) -> Trace:
     """Run a program on encoded images (samples, *shape); keep the spikes if `raster`."""
     rasters: dict[str, Spikes] = {}
     for layer in program.layers:
-        rasters[layer.name] = fire(layer, _drive(program, layer, codes, rasters))
+        rasters[layer.name] = fire(layer, drive(program, layer, codes, rasters))
     return trace_from_rasters(program, codes, rasters, keep_rasters=raster)
 
 
-def _drive(program: Program, layer: Layer, codes: IntArray, rasters: dict[str, Spikes]) -> Counts:
+def drive(program: Program, layer: Layer, codes: IntArray, rasters: dict[str, Spikes]) -> Counts:
     """Return current + bias of a layer, (samples, steps, *shape)."""
     per_channel = (-1, *[1] * (len(layer.shape) - 1))
     drive = np.zeros((len(codes), program.steps, *layer.shape), dtype=np.int64)

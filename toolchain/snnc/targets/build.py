@@ -56,7 +56,6 @@ def write_build(
         save_program(temporary / PROGRAM, program, force=False)
         save_graph(temporary / GRAPH, graph, force=False)
         _write_json(temporary / MAPPING, mapping)
-        files = sorted(path for path in temporary.rglob("*") if path.is_file())
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -64,18 +63,19 @@ def write_build(
             "semantics": SEMANTICS,
             "target": target.name,
             "files": {
-                str(path.relative_to(temporary)): digest(path.read_bytes()) for path in files
+                name: digest((temporary / name).read_bytes()) for name in sorted(_files(temporary))
             },
         }
         _write_json(temporary / MANIFEST, manifest)
 
 
-def load_build(directory: Path) -> Build:
+def load_build(directory: str | Path) -> Build:
     """Read a build and check every file against the manifest.
 
     Raises:
         InvalidFile: the directory is no build, or one of its files is missing or was changed.
     """
+    directory = Path(directory)
     if not directory.is_dir():
         raise InvalidFile(f"{directory} is not a directory; pass a build made by snnc compile")
     if not (directory / MANIFEST).is_file():
@@ -103,6 +103,11 @@ def load_build(directory: Path) -> Build:
         raise InvalidFile(
             f"{directory}: {names} changed since the build was made, or is missing; compile again"
         )
+    if added := sorted(_files(directory) - set(files) - {MANIFEST}):
+        raise InvalidFile(
+            f"{directory} holds {', '.join(added)}, which is not of the build; remove it or "
+            "compile again"
+        )
     return Build(
         directory=directory,
         target=target,
@@ -111,6 +116,15 @@ def load_build(directory: Path) -> Build:
         mapping=_read_json(directory / MAPPING),
         manifest=manifest,
     )
+
+
+def _files(directory: Path) -> set[str]:
+    """Return the files of a build; what Python caches beside sources is none of it."""
+    return {
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def _write_json(path: Path, value: Mapping[str, object]) -> None:

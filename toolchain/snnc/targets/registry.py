@@ -43,6 +43,11 @@ def load(name: str) -> Target:
         raise TargetFailedToLoad(
             f"target {name!r} needs {error.name!r}; install the package that offers it again"
         ) from error
+    except Exception as error:
+        raise TargetFailedToLoad(
+            f"target {name!r} breaks while loading ({type(error).__name__}: {error}); repair or "
+            f"uninstall the package of {points[name].value}"
+        ) from error
     if not isinstance(target, Target):
         raise TargetFailedToLoad(f"{points[name].value} is {type(target).__name__}, not a Target")
     return target

@@ -1,18 +1,21 @@
-"""Hypothesis strategies for programs and inputs that exercise a target.
+"""Programs and inputs that exercise a target, for Hypothesis and for anyone with a seed.
 
-Programs are small and their neurons sit near the threshold, where bugs are. They cover
-dense and sparse matrices, strided, padded, grouped and pooled convolutions, residual sums,
-image synapses into later layers, leaks, both resets and both readouts.
+They cover dense and sparse matrices, strided, padded and grouped convolutions, residual
+sums, image synapses into later layers, leaks, both resets and both readouts. A program is
+made together with its input: each threshold is a value that some membrane of the layer
+reaches, or one unit beside it, so neurons sit where bugs are and most layers spike.
+
+Everything follows from one seed, so a failing example is repeated by `generate(seed)`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from snnc.errors import unreachable
 from snnc.ir.check import check_program
@@ -30,170 +33,207 @@ from snnc.ir.program import (
     Synapses,
 )
 from snnc.ir.weights import Dense, IntArray, IntWeight, Shape, integers, sparse
-from snnc.semantics.neuron import ALIGN
+from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS, V_MAX
+from snnc.simulate.currents import currents
+from snnc.simulate.reference import fire
+
+RESETS = tuple(Reset)
+LEAKS = (0, 0, 0, 1, 300, 2048, 4095)
+STEPS = (1, 8)
+SAMPLES = (1, 3)
+SEEDS = st.integers(0, 2**32 - 1)
+Run = tuple[Program, IntArray]
 
 
-@st.composite
-def programs(
-    draw: st.DrawFn,
+def runs(
     *,
-    resets: tuple[Reset, ...] = tuple(Reset),
-    leaks: tuple[int, ...] = (0, 0, 0, 1, 300, 4095),
-    steps: tuple[int, int] = (1, 6),
-) -> Program:
-    """Draw a valid program that keeps the formats of `snnc.passes.numbers.Numbers`.
+    resets: tuple[Reset, ...] = RESETS,
+    leaks: tuple[int, ...] = LEAKS,
+    steps: tuple[int, int] = STEPS,
+    samples: tuple[int, int] = SAMPLES,
+) -> st.SearchStrategy[Run]:
+    """Draw a program with codes (samples, *shape) for it, see `generate`."""
+    return SEEDS.map(
+        lambda seed: generate(seed, resets=resets, leaks=leaks, steps=steps, samples=samples)
+    )
 
-    A hard reset has a threshold of the form 64 k + 1, as `quantize` chooses them.
+
+def programs(
+    *,
+    resets: tuple[Reset, ...] = RESETS,
+    leaks: tuple[int, ...] = LEAKS,
+    steps: tuple[int, int] = STEPS,
+) -> st.SearchStrategy[Program]:
+    """Draw a program, see `generate`."""
+    return runs(resets=resets, leaks=leaks, steps=steps).map(lambda run: run[0])
+
+
+def generate(
+    seed: int,
+    *,
+    resets: tuple[Reset, ...] = RESETS,
+    leaks: tuple[int, ...] = LEAKS,
+    steps: tuple[int, int] = STEPS,
+    samples: tuple[int, int] = SAMPLES,
+) -> Run:
+    """Return a valid program within the formats of `Numbers()`, and codes for it.
+
+    `steps` and `samples` are the fewest and the most.
     """
-    spatial = draw(st.booleans())
-    shape: Shape = (
-        (draw(st.integers(1, 3)), draw(st.integers(2, 5)), draw(st.integers(2, 5)))
-        if spatial
-        else (draw(st.integers(1, 5)),)
-    )
-    levels = draw(st.sampled_from([1, 3, 15, 255]))
-    coding = ImageInput(
-        shape=shape,
-        levels=levels,
-        zero_point=integers(
-            draw(st.lists(st.integers(0, levels), min_size=shape[0], max_size=shape[0]))
-        ),
-    )
-    known: dict[str, Shape] = {INPUT: shape}
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers((1, 2, 2), (4, 7, 7)))
+    if rng.random() < 0.3:
+        shape = (int(rng.integers(1, 6)),)
+    levels = int(rng.choice([1, 3, 15, 255]))
+    zero_point = rng.integers(0, levels + 1, shape[0])
+    coding = ImageInput(shape=shape, levels=levels, zero_point=integers(zero_point))
+    time = int(rng.integers(steps[0], steps[1] + 1))
+    batch = int(rng.integers(samples[0], samples[1] + 1))
+    pixels = rng.integers(0, levels + 1, (batch, *shape))
+    codes = integers(pixels - zero_point.reshape(-1, *[1] * (len(shape) - 1)))
+    every_step = np.broadcast_to(codes[:, None], (batch, time, *shape))
+    emitted: dict[str, npt.NDArray[np.generic]] = {INPUT: every_step}
     layers: list[Layer] = []
-    for i in range(draw(st.integers(1, 4))):
-        layer = draw(_layers(f"layer{i}", known, resets, leaks, levels))
+    for i in range(int(rng.integers(1, 5))):
+        layer, spikes = _layer(rng, f"layer{i}", emitted, levels, resets, leaks)
         layers.append(layer)
-        known[layer.name] = layer.shape
+        emitted[layer.name] = spikes
     readout: Accumulator | SpikeCount = SpikeCount()
-    if draw(st.booleans()):
-        last = layers[-1]
-        bundle = draw(_matrices("out", last.name, prod(last.shape), draw(st.integers(1, 4))))
-        bias = draw(_biases(bundle.weight.shape[0]))
+    if rng.random() < 0.5:
+        source = layers[-1]
+        bundle = _matrix(rng, "out", source.name, source.size, int(rng.integers(1, 5)), 1)
+        bias = _bias(rng, bundle.weight.shape[0])
         readout = Accumulator(
             name="out", shape=bias.shape, synapses=(bundle,), bias=bias, scale=1.0
         )
-    return check_program(
-        Program(
-            input=coding,
-            layers=tuple(layers),
-            readout=readout,
-            steps=draw(st.integers(*steps)),
-        )
-    )
+    program = Program(input=coding, layers=tuple(layers), readout=readout, steps=time)
+    return check_program(program), codes
 
 
-@st.composite
-def runs(
-    draw: st.DrawFn,
-    *,
-    resets: tuple[Reset, ...] = tuple(Reset),
-    leaks: tuple[int, ...] = (0, 0, 0, 1, 300, 4095),
-    samples: tuple[int, int] = (1, 3),
-) -> tuple[Program, IntArray]:
-    """Draw a program with codes (samples, *shape) for it."""
-    program = draw(programs(resets=resets, leaks=leaks))
-    coding = program.input
-    shape = (draw(st.integers(*samples)), *coding.shape)
-    pixels = draw(hnp.arrays(np.int32, shape, elements=st.integers(0, coding.levels)))
-    return program, pixels - coding.zero_point.reshape(-1, *[1] * (len(coding.shape) - 1))
-
-
-@st.composite
-def _layers(
-    draw: st.DrawFn,
+def _layer(
+    rng: np.random.Generator,
     name: str,
-    known: dict[str, Shape],
+    emitted: Mapping[str, npt.NDArray[np.generic]],
+    levels: int,
     resets: tuple[Reset, ...],
     leaks: tuple[int, ...],
-    levels: int,
-) -> Layer:
-    source = list(known)[-1]
-    first = draw(_bundles(name, source, known[source]))
-    shape = _shape(first, known[source])
+) -> tuple[Layer, npt.NDArray[np.bool_]]:
+    """Return a layer that reads the newest source, and perhaps an older one; and its spikes."""
+    shapes = {source: values.shape[2:] for source, values in emitted.items()}
+    newest = list(shapes)[-1]
+    peak = {source: levels if source == INPUT else 1 for source in shapes}
+    first = _bundle(rng, name, newest, shapes[newest], peak[newest])
+    shape = _target(first, shapes[newest])
     bundles = [first]
-    if len(known) > 1 and draw(st.booleans()):  # a residual branch from anywhere before
-        maps = [other for other, of in known.items() if len(shape) == 1 or len(of) == 3]
-        other = draw(st.sampled_from(maps))
-        bundles.append(draw(_branches(f"{name}.{other}", other, known[other], shape)))
-    bundles = [_tamed(bundle, levels) if bundle.source == INPUT else bundle for bundle in bundles]
-    reset = draw(st.sampled_from(resets))
-    level = draw(st.integers(1, 150)) * (levels if INPUT in {b.source for b in bundles} else 1)
-    fine = draw(st.integers(0, 63)) if reset is Reset.SUBTRACT else 1
-    return Layer(
+    if len(shapes) > 1 and rng.random() < 0.5:  # a residual branch
+        fitting = [s for s, of in shapes.items() if len(shape) == 1 or len(of) == 3]
+        other = str(rng.choice(fitting))
+        branch = f"{name}.{other}"
+        bundles.append(_branch(rng, branch, other, shapes[other], shape, peak[other]))
+    bias = _bias(rng, shape[0])
+    drive = np.zeros((*emitted[newest].shape[:2], *shape), dtype=np.int64)
+    drive += bias.reshape(-1, *[1] * (len(shape) - 1))
+    for bundle in bundles:
+        source = shapes[bundle.source]
+        flat = emitted[bundle.source].reshape(-1, *source).astype(np.int32)
+        drive += currents(bundle, source, flat).reshape(drive.shape)
+    reset, decay = resets[rng.integers(len(resets))], int(rng.choice(leaks))
+    layer = Layer(
         name=name,
         shape=shape,
         synapses=tuple(bundles),
-        bias=draw(_biases(shape[0])),
-        threshold=((level - 1) << ALIGN) + max(fine, 1),
-        decay=draw(st.sampled_from(leaks)),
+        bias=bias,
+        threshold=_threshold(rng, drive, decay, reset),
+        decay=decay,
         reset=reset,
         scale=1.0,
     )
+    return layer, fire(layer, drive)
 
 
-def _tamed(bundle: Synapses, levels: int) -> Synapses:
-    """Keep the currents of 255 levels of grey within a 24-bit membrane: quarter the weights."""
-    if levels < 255:
-        return bundle
-    match bundle.weight:
-        case Dense(values=values):
-            return replace(bundle, weight=Dense(integers(values // 4)))
+def _threshold(
+    rng: np.random.Generator, drive: npt.NDArray[np.int64], decay: int, reset: Reset
+) -> int:
+    """Return a membrane that occurs before the first spike, or a unit beside it.
+
+    A hard reset gets the form 64 k + 1, as `quantize` chooses it for Loihi.
+    """
+    v = np.zeros_like(drive[:, 0])
+    course = []
+    for t in range(drive.shape[1]):
+        kept = np.abs(v) * ((1 << DECAY_BITS) - decay) >> DECAY_BITS
+        v = np.clip(np.sign(v) * kept + (drive[:, t] << ALIGN), -V_MAX, V_MAX)
+        course.append(v)
+    reached = np.unique(np.concatenate([step.reshape(-1) for step in course]))
+    reached = reached[reached > 1 << ALIGN]
+    level = int(rng.choice(reached)) if len(reached) else int(rng.integers(1, 200)) << ALIGN
+    level += int(rng.choice([0, 0, 1, -1]))
+    match reset:
+        case Reset.SUBTRACT:
+            return level
+        case Reset.ZERO:
+            return (((level - 1) >> ALIGN) << ALIGN) + 1
         case _:
-            return replace(bundle, weight=replace(bundle.weight, data=bundle.weight.data // 4))
+            unreachable(reset)
 
 
-@st.composite
-def _bundles(draw: st.DrawFn, name: str, source: str, shape: Shape) -> Synapses:
-    """Draw synapses of any kind that read `source`."""
-    if len(shape) == 1 or draw(st.integers(0, 3)) == 0:
-        return draw(_matrices(name, source, prod(shape), draw(st.integers(1, 5))))
+def _bundle(rng: np.random.Generator, name: str, source: str, shape: Shape, peak: int) -> Synapses:
+    """Return synapses of any kind that read `source`."""
+    if len(shape) == 1 or rng.random() < 0.25:
+        return _matrix(rng, name, source, prod(shape), int(rng.integers(1, 6)), peak)
     channels, height, width = shape
-    groups = draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == 0]))
-    padding = (draw(st.integers(0, 1)), draw(st.integers(0, 1)))
-    kernel = (
-        draw(st.integers(1, min(3, height + 2 * padding[0]))),
-        draw(st.integers(1, min(3, width + 2 * padding[1]))),
+    groups = int(rng.choice([g for g in (1, 2, 3) if channels % g == 0]))
+    padding = tuple(int(p) for p in rng.integers(0, 2, 2))
+    kernel = [
+        int(rng.integers(1, min(3, size + 2 * pad) + 1))
+        for size, pad in zip((height, width), padding, strict=True)
+    ]
+    stride = tuple(int(s) for s in rng.integers(1, 3, 2))
+    size = (groups * int(rng.integers(1, 4)), channels // groups, *kernel)
+    return Synapses(
+        name=name,
+        source=source,
+        weight=_weights(rng, size, peak),
+        kind=Convolution(
+            stride=(stride[0], stride[1]), padding=(padding[0], padding[1]), groups=groups
+        ),
     )
-    out = groups * draw(st.integers(1, 2))
-    weight = draw(_weights((out, channels // groups, *kernel)))
-    stride = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
-    kind = Convolution(stride=stride, padding=padding, groups=groups)
-    return Synapses(name=name, source=source, weight=weight, kind=kind)
 
 
-@st.composite
-def _branches(draw: st.DrawFn, name: str, source: str, shape: Shape, target: Shape) -> Synapses:
-    """Draw synapses from `source` onto a given target shape: a matrix, or a convolution."""
+def _branch(
+    rng: np.random.Generator, name: str, source: str, shape: Shape, target: Shape, peak: int
+) -> Synapses:
+    """Return synapses from `source` onto a given target shape: a matrix, or a convolution."""
     if len(target) == 1:
-        return draw(_matrices(name, source, prod(shape), target[0]))
+        return _matrix(rng, name, source, prod(shape), target[0], peak)
     sizes = list(zip(shape[1:], target[1:], strict=True))
     kernel = [abs(size - wanted) + 1 for size, wanted in sizes]
-    padding = tuple(max(0, wanted - size) for size, wanted in sizes)
-    weight = draw(_weights((target[0], shape[0], *kernel)))
+    padding = [max(0, wanted - size) for size, wanted in sizes]
+    weight = _weights(rng, (target[0], shape[0], *kernel), peak)
     kind = Convolution(stride=(1, 1), padding=(padding[0], padding[1]), groups=1)
     return Synapses(name=name, source=source, weight=weight, kind=kind)
 
 
-@st.composite
-def _matrices(draw: st.DrawFn, name: str, source: str, pre: int, post: int) -> Synapses:
-    weight = draw(_weights((post, pre)))
+def _matrix(
+    rng: np.random.Generator, name: str, source: str, pre: int, post: int, peak: int
+) -> Synapses:
+    weight = _weights(rng, (post, pre), peak)
     return Synapses(name=name, source=source, weight=weight, kind=FullyConnected())
 
 
-@st.composite
-def _weights(draw: st.DrawFn, shape: Shape) -> IntWeight:
-    """Draw int8 weights, dense or sparse, all-zero ones and rows included."""
-    values = draw(hnp.arrays(np.int32, shape, elements=st.integers(-127, 127), fill=st.just(0)))
-    return sparse(values) if draw(st.booleans()) else Dense(integers(values))
+def _weights(rng: np.random.Generator, shape: Shape, peak: int) -> IntWeight:
+    """Return int8 weights, dense or sparse, so small that currents of `peak` stay in 24 bits."""
+    most = min(127, max(1, CURRENT_MAX // 3 // (prod(shape[1:]) * peak)))
+    values = rng.integers(-most, most + 1, shape) + rng.integers(0, 2)  # a slight excitation
+    values = np.clip(values, -most, most) * (rng.random(shape) < rng.choice([1.0, 0.5, 0.2, 0.03]))
+    return sparse(integers(values)) if rng.random() < 0.5 else Dense(integers(values))
 
 
-@st.composite
-def _biases(draw: st.DrawFn, size: int) -> IntArray:
-    return integers(draw(st.lists(st.integers(-40, 40), min_size=size, max_size=size)))
+def _bias(rng: np.random.Generator, size: int) -> IntArray:
+    return integers(rng.integers(-30, 51, size) * (rng.random(size) < 0.7))
 
 
-def _shape(bundle: Synapses, source: Shape) -> Shape:
+def _target(bundle: Synapses, source: Shape) -> Shape:
     match bundle.kind:
         case FullyConnected():
             return bundle.weight.shape[:1]
