@@ -11,9 +11,11 @@ the sum of all magnitudes is: below 2**53 in float64, below 2**24 in float32. `r
 that sum for each population (over all steps, for an accumulator), and `_precision` chooses
 from it: float32, which is several times faster, only where it holds everything below:
 
-* Currents: reach < 2**24. They are matrix products of unfolded maps, not convolution
-  kernels, some of which transform (Winograd). Operands are at most 2**8, which TF32 and
-  bfloat16 hold too, so that no setting of PyTorch's matmul precision matters.
+* Currents: reach < 2**24. Convolutions in float32 on a CPU are PyTorch's, which sum the
+  products directly (ATen's oneDNN binding asks for `convolution_direct`). Elsewhere kernels
+  may transform (Winograd), so there they are matrix products of unfolded maps. Operands are
+  at most 2**8, which TF32 and bfloat16 hold too, so that no setting of PyTorch's matmul
+  precision matters.
 * Drive: a current times 2**6, exact because only the exponent changes. Its sum with v is
   exact up to 2**24; above, it rounds far outside the range to which it is clipped.
 * Membrane: an integer below 2**23, and so are what a reset leaves and v - threshold; the
@@ -171,12 +173,15 @@ def _current(bundle: Synapses, weight: Tensor, x: Tensor) -> Tensor:
         case FullyConnected():
             return F.linear(x.flatten(1), weight)
         case Convolution() as kind:
-            return torch.cat([_convolve(part, weight, kind) for part in torch.split(x, ROWS)])
+            if x.device.type == "cpu" and x.dtype is torch.float32:
+                y = F.conv2d(x, weight, None, kind.stride, kind.padding, 1, kind.groups)
+                return y.flatten(1)
+            return torch.cat([_unfolded(part, weight, kind) for part in torch.split(x, ROWS)])
         case _:
             unreachable(bundle.kind)
 
 
-def _convolve(x: Tensor, weight: Tensor, kind: Convolution) -> Tensor:
+def _unfolded(x: Tensor, weight: Tensor, kind: Convolution) -> Tensor:
     """Return the cross-correlation (batch, out * H * W) as one product of unfolded maps."""
     columns = F.unfold(x, weight.shape[2:], padding=kind.padding, stride=kind.stride)
     matrices = weight.flatten(1).chunk(kind.groups)
