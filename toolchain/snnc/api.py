@@ -86,8 +86,9 @@ def compile(
 ) -> Program:
     """Compile a network for a target; write a build if a directory is given.
 
-    A torch module must be a spiking network (`snnc.learn.spiking.to_spiking` makes one of an
-    ordinary network), or already know its input shape through `input_shape`.
+    A torch module must spike: `snnc.learn.spiking.to_spiking` makes a spiking network of an
+    ordinary one. A module of your own that holds `snnc.learn.neurons.Fire` layers needs
+    `input_shape`, the shape of one image.
 
     Raises:
         InvalidGraph, Unsupported: the network cannot be compiled; lists the reasons.

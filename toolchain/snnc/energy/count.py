@@ -6,7 +6,7 @@ spread are over the samples of the trace. No constant of any chip appears here, 
 counts can be priced under every profile.
 
 An addition is one spike meeting one stored non-zero synapse whose target lies inside the
-output. Synapses that read the image meet numbers instead of spikes: each non-zero pixel
+output. Synapses that read the image meet numbers instead of spikes: each non-zero code
 times non-zero weight is one multiply-accumulate, counted for one pass over the image. What
 is kept of such a pass decides whether a device repeats it at every step; profiles say which.
 """

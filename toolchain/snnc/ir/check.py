@@ -356,7 +356,7 @@ def _program_issues(program: Program) -> Iterator[Issue]:
     for population in program.populations:
         if population.name in known:
             yield Issue(population.name, "the name is taken", "rename the layer", "name")
-        yield from _population_issues(population, known, peaks)
+        yield from _population_issues(population, known, peaks, program.steps)
         known[population.name] = population.shape
         peaks[population.name] = 1
     if program.class_names and len(program.class_names) != program.classes:
@@ -369,7 +369,7 @@ def _program_issues(program: Program) -> Iterator[Issue]:
 
 
 def _population_issues(
-    population: Layer | Accumulator, known: dict[str, Shape], peaks: dict[str, int]
+    population: Layer | Accumulator, known: dict[str, Shape], peaks: dict[str, int], steps: int
 ) -> Iterator[Issue]:
     name = population.name
     if not population.shape or min(population.shape) < 1 or len(population.shape) not in (1, 3):
@@ -384,7 +384,7 @@ def _population_issues(
             yield Issue(name, f"threshold is {population.threshold}", "use 1 or more", "threshold")
         if not 0 <= population.decay <= 4095:
             yield Issue(name, f"decay is {population.decay}", "use 0 to 4095", "decay")
-    total = 0.0
+    total = float(np.abs(population.bias.astype(np.float64)).max(initial=0.0))
     for bundle in population.synapses:
         if bundle.source not in known:
             yield Issue(name, f"reads {bundle.source!r}, which is not before it", "fix", "source")
@@ -405,8 +405,13 @@ def _population_issues(
             continue
         rows = np.abs(unpack(bundle.weight).astype(np.float64)).reshape(bundle.weight.shape[0], -1)
         total += float(rows.sum(axis=1).max(initial=0.0)) * peaks[bundle.source]
-    if total >= EXACT:
-        yield Issue(name, f"currents may reach {total:g}", "use smaller weights", "overflow")
+    if total * steps >= EXACT:
+        yield Issue(
+            name,
+            f"currents may sum to {total * steps:g} in {steps} steps",
+            "use smaller weights",
+            "overflow",
+        )
 
 
 def _target_shape(bundle: Synapses, source: Shape) -> Shape:

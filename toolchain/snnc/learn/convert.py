@@ -22,7 +22,7 @@ class Convert(Settings):
 
     steps: Count  # T
     reset: Literal["zero", "subtract"]
-    keep: Annotated[float, Field(ge=0, le=1)]  # 1 is the IF neuron
+    keep: Annotated[float, Field(gt=0, le=1)]  # 1 is the IF neuron
     granularity: Literal["layer", "channel", "neuron"]
     surrogate: Shape
     width: Positive  # of the surrogate

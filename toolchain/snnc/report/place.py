@@ -13,7 +13,7 @@ from typing import NoReturn, TypeVar
 from snnc.errors import InvalidFile, nearest
 from snnc.ir.files import read_bytes
 
-KIND = "the metrics.json of a finished run"
+KIND = "the metrics.json that snnc demo writes into its run directory"
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 

@@ -153,9 +153,9 @@ def read_out(program: Program, codes: IntArray, rasters: Mapping[str, Spikes]) -
     last_currents = np.zeros((len(codes), program.readout.size), dtype=np.int64)
     for bundle in program.readout.synapses:
         if bundle.source == INPUT:
-            counts = codes * program.steps
+            counts = codes.astype(np.int64) * program.steps
         else:
-            counts = rasters[bundle.source].sum(axis=1, dtype=np.int32)
+            counts = rasters[bundle.source].sum(axis=1, dtype=np.int64)
         source = program.shape_of(bundle.source)
         last_currents += currents(bundle, source, counts).reshape(len(codes), -1)
     return last_currents + program.steps * program.readout.bias.astype(np.int64)

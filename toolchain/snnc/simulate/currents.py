@@ -17,7 +17,7 @@ from snnc.ir.weights import FloatArray, IntArray, Shape, unpack
 from snnc.simulate.trace import Counts, Spikes
 
 
-def currents(synapses: Synapses, source: Shape, values: IntArray | Spikes) -> Counts:
+def currents(synapses: Synapses, source: Shape, values: IntArray | Counts | Spikes) -> Counts:
     """Return the currents (batch, *target) that values (batch, *source) cause."""
     weight = unpack(synapses.weight).astype(np.float64)
     rows = weight.reshape(len(weight), -1)

@@ -2,8 +2,8 @@
 
 Counts are of what was delivered. `events` of a synapse bundle counts, for each sample and
 step, the non-zero weights that a spike met: one addition each. Synapses that read the
-image meet integers, not spikes; for them it counts the non-zero weights times non-zero
-pixels of one step, one multiplication each, and every step repeats them.
+image meet codes, not spikes; for them it counts the non-zero weights that meet a non-zero
+code (a pixel less its zero point), one multiplication each, and every step repeats them.
 """
 
 from __future__ import annotations
