@@ -63,7 +63,7 @@ from snnc.targets.setup import NeedsSetup
 
 Note = Callable[[str], None]
 
-EPSILONS = (0.05, 0.1, 0.15, 0.2, 0.25)
+EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
 PGD_STEPS = 20
 TARGETS = ("reference", "loihi")
 

@@ -31,8 +31,8 @@ def chain(metrics: Metrics) -> Section:
         title="One network, five forms",
         caption=(
             "The same network at each station of the chain, with its accuracy on clean test "
-            "images and the 95 % interval. Good is a number that stays the same from left to "
-            "right while the weights, the precision and the multiplications go away."
+            "images and the 95 % interval. Good is an accuracy that stays the same from left to "
+            "right while the multiplications and the precision go away."
         ),
         body=tag("ol", *map(_station, _stations(metrics)), class_="chain"),
     )
@@ -44,18 +44,16 @@ def _stations(metrics: Metrics) -> tuple[Station, ...]:
     bits = {layer.weight_bits for layer in metrics.quantization}
     integers = f"{max(bits)}-bit weights" if bits else "integer weights and thresholds"
     return (
-        _measured("ann", "ANN", metrics, "ReLU, float weights, all present", "train"),
         Station(
             key="snn",
             name="Sparse",
             value=percent(model.sparsity),
             unit="of weights are zero",
             detail=kept,
-            arrow="prune",
+            arrow="train, prune",
         ),
-        _measured(
-            "snn", "SNN", metrics, f"{plural(model.steps, 'time step')}, float", "convert, finetune"
-        ),
+        _measured("ann", "ANN", metrics, "the pruned network with ReLU, float", "finetune"),
+        _measured("snn", "SNN", metrics, f"{plural(model.steps, 'time step')}, float", "convert"),
         _measured("deployed", "Integers", metrics, integers, "compile"),
         _on_lava(metrics),
     )
