@@ -16,6 +16,7 @@ from snnc.ir.graph import Reset
 from snnc.ir.program import (
     INPUT,
     Accumulator,
+    Convolution,
     FullyConnected,
     ImageInput,
     Layer,
@@ -29,8 +30,9 @@ from snnc.semantics.encode import encode
 from snnc.semantics.network import specified
 from snnc.semantics.neuron import V_MAX, leak
 from snnc.simulate import reference
+from snnc.simulate.currents import currents
 from snnc.testing.programs import programs, runs
-from snnc.twin import IntegerTwin, run
+from snnc.twin import IntegerTwin, _current, run
 
 
 def equal_to_the_specification(program, codes):
@@ -92,6 +94,30 @@ def test_the_twin_reads_float_images_like_the_encoder(program, data):
 
     assert logits.dtype == torch.float64
     np.testing.assert_array_equal(logits.numpy(), expected)
+
+
+@pytest.fixture
+def without_onednn():
+    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags warns about TF32
+    yield
+    torch._C._set_mkldnn_enabled(True)
+
+
+@pytest.mark.usefixtures("without_onednn")
+def test_the_twin_is_exact_without_onednn_too():
+    """Without oneDNN, PyTorch would choose NNPACK's Winograd kernels for 16 samples and more."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-100, 101, (8, 6, 3, 3)).astype(np.float32)
+    bundle = Synapses(
+        name="w",
+        source=INPUT,
+        weight=Dense(integers(weight)),
+        kind=Convolution(stride=(1, 1), padding=(1, 1), groups=1),
+    )
+    x = rng.integers(0, 2, (32, 6, 9, 9)).astype(np.float32)
+    exact = currents(bundle, (6, 9, 9), x.astype(np.int32))
+    found = _current(bundle, torch.from_numpy(weight), torch.from_numpy(x))
+    np.testing.assert_array_equal(found.numpy(), exact.reshape(32, -1))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -94,6 +94,8 @@ def test_a_checkpoint_is_attacked_itself(capsys, run_directory):
     found = answer(capsys, "attack", victim, "--eps", 0.1, "--attack", "fgsm", "--samples", 40)
     assert list(found["curves"]) == ["float"]
     assert found["attack"]["name"] == "fgsm"
+    assert found["attack"]["estimators"] == "triangle 1, exp_damped 2"
+    assert "quantiser" not in found["attack"]["threat"]
 
 
 def test_energy_prices_every_profile_and_never_hides_a_gap(capsys, build, run_directory):
@@ -177,6 +179,18 @@ WRONG = {
         ["compile", "model.pt", "--target", "reference", "-o", "build"],
         "build exists; choose another path, or replace it with --force",
     ),
+    "settings of another attack": (
+        ["attack", "build", "--eps", "0.1", "--attack", "fgsm", "--steps", "5"],
+        "belong to pgd",
+    ),
+    "a directory that is no build, even by force": (
+        ["compile", "model.pt", "--target", "reference", "-o", "precious", "--force"],
+        "precious is not a build, so --force does not replace it",
+    ),
+    "too many levels": (
+        ["compile", "model.pt", "--target", "reference", "--levels", "10000000000"],
+        "levels is 10000000000",
+    ),
     "Lava for another target": (
         ["simulate", "build", "--engine", "lava"],
         "was made for 'reference'",
@@ -199,6 +213,8 @@ def workplace(tmp_path, monkeypatch, build, run_directory):
     shutil.copy(run_directory / "checkpoints" / "02-prune.pt", tmp_path / "ann.pt")
     shutil.copytree(build, tmp_path / "build")
     (tmp_path / "empty.pt").touch()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

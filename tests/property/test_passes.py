@@ -322,6 +322,95 @@ def test_what_cannot_be_compiled_is_refused_with_the_reason(ops, message):
         compile_graph(graph, Numbers())
 
 
+def grid(*nodes, shape=(1, 4, 4)):
+    """Build a graph from (name, op, sources) after an input and before a readout."""
+    named = [Node("input", Input(shape=shape), ())]
+    named += [Node(name, op, sources) for name, op, sources in nodes]
+    named.append(Node("out", Readout(decision=Decision.MEMBRANE), (named[-1].name,)))
+    return Graph(nodes=tuple(named), steps=2)
+
+
+def test_a_layer_that_a_sum_reads_twice_is_not_folded_into():
+    graph = grid(
+        ("conv", conv1(), ("input",)),
+        ("twice", Add(), ("conv", "conv")),
+        ("bn", norm1(), ("twice",)),
+        ("fire", fire1(), ("bn",)),
+        ("last", conv1(), ("fire",)),
+    )
+    with pytest.raises(InvalidGraph, match="conv is read more than once"):
+        apply(PREPARE, graph)
+
+
+def test_spikes_that_a_sum_reads_twice_get_two_bundles():
+    graph = grid(
+        ("conv", conv1(), ("input",)),
+        ("fire", fire1(), ("conv",)),
+        ("twice", Add(), ("fire", "fire")),
+        ("fire2", fire1(), ("twice",)),
+        ("last", conv1(), ("fire2",)),
+    )
+    x = images(graph, 0)
+    np.testing.assert_array_equal(run_graph(apply(PREPARE, graph), x), run_graph(graph, x))
+    names = [bundle.name for bundle in compile_graph(graph, Numbers()).layers[1].synapses]
+    assert names == ["twice.fire", "twice.fire.1"]
+
+
+def test_a_network_without_a_linear_layer_compiles_and_names_the_same_class():
+    rng = np.random.default_rng(1)
+    last = replace(conv1(0), weight=pack(rng.normal(size=(3, 1, 2, 2))), bias=floats([0, 0, 0]))
+    graph = grid(
+        ("conv", conv1(), ("input",)),
+        ("fire", fire1(), ("conv",)),
+        ("last", last, ("fire",)),
+        ("pool", AvgPool2d(kernel=(3, 3), stride=(3, 3)), ("last",)),
+        ("flat", Flatten(), ("pool",)),
+    )
+    x = np.rint(images(graph, 2, count=20) * 255) / 255
+    program = compile_graph(graph, Numbers())
+    trace = reference.run(program, encode(program.input, x), raster=False)
+    np.testing.assert_array_equal(trace.predictions, run_graph(graph, x).argmax(axis=1))
+
+
+def test_a_sum_of_a_flattened_map_and_a_matrix_is_refused():
+    matrix = Linear(weight=pack(np.ones((16, 16))), bias=floats(np.zeros(16)))
+    graph = grid(
+        ("conv", conv1(), ("input",)),
+        ("flat", Flatten(), ("conv",)),
+        ("pixels", Flatten(), ("input",)),
+        ("fc", matrix, ("pixels",)),
+        ("sum", Add(), ("flat", "fc")),
+        ("fire", fire1(), ("sum",)),
+        ("last", matrix, ("fire",)),
+    )
+    with pytest.raises(InvalidGraph, match="add maps before they are flattened"):
+        compile_graph(graph, Numbers())
+
+
+def test_thresholds_of_flat_channels_after_a_convolution_are_refused():
+    many = Fire(
+        threshold=floats(np.ones(16)),
+        granularity=Granularity.CHANNEL,
+        reset=Reset.ZERO,
+        keep=1.0,
+    )
+    graph = grid(
+        ("conv", conv1(), ("input",)),
+        ("flat", Flatten(), ("conv",)),
+        ("fire", many, ("flat",)),
+        ("fc", Linear(weight=pack(np.ones((2, 16))), bias=floats([0, 0])), ("fire",)),
+    )
+    with pytest.raises(InvalidGraph, match="balance thresholds per layer"):
+        compile_graph(graph, Numbers())
+
+
+def test_a_layer_that_rounding_would_silence_is_refused():
+    huge = replace(conv1(), bias=floats([1e9]))
+    graph = block(("conv", huge), ("fire", fire1()), ("last", conv1()))
+    with pytest.raises(InvalidGraph, match="conv: every weight rounds to 0"):
+        compile_graph(graph, Numbers())
+
+
 def test_overlapping_pooling_before_an_unpadded_convolution_folds():
     graph = block(
         ("conv", conv1()),

@@ -154,7 +154,7 @@ def test_spikes_are_kept_when_asked_for(program, engine):
 def test_an_engine_that_is_not_there_is_refused(program):
     with pytest.raises(UnknownName, match="no engine named 'nunpy'; did you mean 'numpy'"):
         snnc.run(program, images(), engine="nunpy")
-    with pytest.raises(UnknownName, match="no engine named 'target'"):
+    with pytest.raises(InvalidSetting, match="runs the files of a build"):
         snnc.run(program, images(), engine="target")  # a program alone has no target
 
 

@@ -172,6 +172,12 @@ def test_a_repeated_stage_repeats_those_that_build_on_it(whole, tmp_path):
     assert same(again.model, whole.model)
 
 
+def test_checkpoints_of_an_unknown_recipe_are_not_taken_over(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(OutputExists, match="holds checkpoints but no run.json"):
+        run(tmp_path, resume=True)
+
+
 def test_dropout_draws_from_the_seed_of_the_run_too(tmp_path, monkeypatch):
     def build(*arguments, **keywords):
         *layers, readout = small_conv(channels=[4], pool_after=[1])

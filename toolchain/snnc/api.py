@@ -131,7 +131,9 @@ def run(
         InvalidSetting: the images do not fit the program.
         TargetFailed: the target broke.
     """
-    if engine not in ENGINES and not (engine == TARGET and isinstance(program, Build)):
+    if engine == TARGET and not isinstance(program, Build):
+        raise InvalidSetting("engine 'target' runs the files of a build; load one and pass it")
+    if engine not in (*ENGINES, TARGET):
         raise UnknownName("engine", engine, [*ENGINES, TARGET])
     if isinstance(program, Build) and engine == TARGET:
         codes = encode(program.program.input, images)

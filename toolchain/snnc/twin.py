@@ -12,8 +12,9 @@ that sum for each population (over all steps, for an accumulator), and `_precisi
 from it: float32, which is several times faster, only where it holds everything below:
 
 * Currents: reach < 2**24. Convolutions in float32 on a CPU are PyTorch's, which sum the
-  products directly (ATen's oneDNN binding asks for `convolution_direct`). Elsewhere kernels
-  may transform (Winograd), so there they are matrix products of unfolded maps. Operands are
+  products directly: ATen's oneDNN binding asks for `convolution_direct`, and where there is
+  no oneDNN, ATen multiplies unfolded maps once NNPACK is off. Elsewhere kernels may transform
+  (Winograd), so there they are matrix products of unfolded maps. Operands are
   at most 2**8, which TF32 and bfloat16 hold too, so that no setting of PyTorch's matmul
   precision matters.
 * Drive: a current times 2**6, exact because only the exponent changes. Its sum with v is
@@ -174,7 +175,8 @@ def _current(bundle: Synapses, weight: Tensor, x: Tensor) -> Tensor:
             return F.linear(x.flatten(1), weight)
         case Convolution() as kind:
             if x.device.type == "cpu" and x.dtype is torch.float32:
-                y = F.conv2d(x, weight, None, kind.stride, kind.padding, 1, kind.groups)
+                with torch.backends.nnpack.flags(enabled=False):  # it would use Winograd
+                    y = F.conv2d(x, weight, None, kind.stride, kind.padding, 1, kind.groups)
                 return y.flatten(1)
             return torch.cat([_unfolded(part, weight, kind) for part in torch.split(x, ROWS)])
         case _:

@@ -168,9 +168,9 @@ def _ask(place: str, python: Path, places: Places) -> Answer:
         return Answer(place=place, python=python, is_310=False, problem=problem)
     try:
         report = json.loads(output.strip().splitlines()[-1])
-    except (ValueError, IndexError):
+        version = tuple(report["python"])
+    except (ValueError, IndexError, KeyError, TypeError):
         return Answer(place=place, python=python, is_310=False, problem="is not a Python")
-    version = tuple(report["python"])
     if version != PYTHON:
         problem = f"is Python {version[0]}.{version[1]}, Lava needs 3.10"
     elif "problem" in report:
@@ -189,6 +189,7 @@ def _output(command: list[str], places: Places) -> tuple[str, str]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_PATIENCE,
             check=False,
         )

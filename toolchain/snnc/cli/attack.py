@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from snnc.cli.output import emit, json_option, note, progress, table
-from snnc.cli.sources import data_options, find_modules_here, load_split, same_shape, trust_option
+from snnc.cli.sources import data_options, find_modules_here, load_split, trust_option
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,8 @@ ATTACKS = ("fgsm", "pgd")
 )
 @click.option("--eps", "epsilons", type=float, multiple=True, required=True, help="Repeatable.")
 @click.option("--attack", "name", default="pgd", show_default=True, help="fgsm or pgd.")
-@click.option("--steps", type=int, default=20, show_default=True, help="Of PGD.")
-@click.option("--restarts", type=int, default=1, show_default=True, help="Of PGD.")
+@click.option("--steps", type=int, help="Of PGD.  [default: 20]")
+@click.option("--restarts", type=int, help="Of PGD.  [default: 1]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random starts.")
 @trust_option
 @data_options
@@ -41,8 +41,8 @@ def attack(
     model: Path | None,
     epsilons: tuple[float, ...],
     name: str,
-    steps: int,
-    restarts: int,
+    steps: int | None,
+    restarts: int | None,
     seed: int,
     trust: bool,
     data_name: str,
@@ -61,21 +61,28 @@ def attack(
     from snnc.attack.curve import sweep
     from snnc.attack.deployed import THREAT
     from snnc.attack.steps import Fgsm, Pgd, describe
-    from snnc.errors import UnknownName
+    from snnc.errors import InvalidSetting, UnknownName
     from snnc.evaluate.robustness import CARRIED, shares
 
     if name not in ATTACKS:
         raise UnknownName("attack", name, ATTACKS)
     largest = max(epsilons)
-    chosen: Attack = (
-        Fgsm(eps=largest) if name == "fgsm" else Pgd(eps=largest, steps=steps, restarts=restarts)
-    )
+    chosen: Attack
+    if name == "fgsm":
+        if steps is not None or restarts is not None:
+            raise InvalidSetting("--steps and --restarts belong to pgd; leave them out for fgsm")
+        chosen = Fgsm(eps=largest)
+    else:
+        chosen = Pgd(
+            eps=largest,
+            steps=20 if steps is None else steps,
+            restarts=1 if restarts is None else restarts,
+        )
     chosen_split = load_split(data_name, split=split, samples=samples, root=data_root)
     images = torch.from_numpy(chosen_split.images)
     labels = torch.from_numpy(chosen_split.labels)
     generator = torch.Generator().manual_seed(seed)
-    strike, shape = _strike(victim, model, trust, chosen, images, labels, generator)
-    same_shape(shape, chosen_split, data_name)
+    strike, estimators = _strike(victim, model, trust, chosen, images, labels, generator)
     ordered = sorted(set(epsilons))
     with progress("epsilons") as advance:
         done: list[float] = []
@@ -95,7 +102,13 @@ def attack(
     ]
     result: dict[str, object] = {
         "victim": str(victim),
-        "attack": {**describe(chosen), "threat": THREAT, "curve": CARRIED, "seed": seed},
+        "attack": {
+            **describe(chosen),
+            "estimators": estimators,
+            "threat": THREAT if victim.is_dir() else "L-infinity, on the image in [0, 1]",
+            "curve": CARRIED,
+            "seed": seed,
+        },
         "data": data_name,
         "split": split,
         "samples": len(labels),
@@ -115,10 +128,16 @@ def _strike(
     images: torch.Tensor,
     labels: torch.Tensor,
     generator: torch.Generator,
-) -> tuple[Strike, tuple[int, ...]]:
-    """Return who breaks at an epsilon, and the shape of the images the victim reads."""
+) -> tuple[Strike, str]:
+    """Return who breaks at an epsilon, and the gradients that are used.
+
+    Raises:
+        InvalidSetting: a network does not read these images, or does not name these classes.
+    """
+    import torch
+
     from snnc.attack.deployed import Deployed, attack_deployed
-    from snnc.attack.gradients import plain, spiking, twins
+    from snnc.attack.gradients import QUICK, plain, spiking, twins
     from snnc.attack.steps import at, craft
     from snnc.errors import InvalidSetting
     from snnc.frontend.checkpoint import load_checkpoint, to_module
@@ -126,23 +145,39 @@ def _strike(
     from snnc.simulate import fast
     from snnc.targets.build import load_build
 
-    def read(path: Path) -> tuple[torch.nn.Module, tuple[int, ...]]:
+    surrogates = ", ".join(str(each) for each in QUICK)
+
+    def read(path: Path) -> torch.nn.Module:
         find_modules_here(trust)
         checkpoint = load_checkpoint(path)
-        return to_module(checkpoint, trust=trust), tuple(checkpoint.input_shape)
+        network = to_module(checkpoint, trust=trust)
+        shape = tuple(checkpoint.input_shape)
+        with torch.no_grad():
+            fits(path, shape, int(network(torch.zeros(1, *shape)).shape[1]))
+        return network
+
+    def fits(path: Path, shape: tuple[int, ...], classes: int) -> None:
+        if shape != images.shape[1:] or classes <= int(labels.max()):
+            raise InvalidSetting(
+                f"{path} reads images of shape {shape} and names {classes} classes, the data have "
+                f"{tuple(images.shape[1:])} and {int(labels.max()) + 1}; choose the data set it "
+                "was trained on"
+            )
 
     if not victim.is_dir():
         if model is not None:
             raise InvalidSetting("--model belongs to a build; a checkpoint is attacked itself")
-        network, shape = read(victim)
+        network = read(victim)
+        is_spiking = isinstance(network, SpikingNetwork)
         sources = spiking(network) if isinstance(network, SpikingNetwork) else plain(network)
 
         def strike(eps: float) -> dict[str, torch.Tensor]:
             found = craft(at(chosen, eps), sources, images, labels, generator=generator)
             return {"float": found.broken}
 
-        return strike, shape
+        return strike, surrogates if is_spiking else "its own"
     program = load_build(victim).program
+    fits(victim, program.input.shape, program.classes)
     deployed = Deployed(program=program, engine=fast.run)
     if model is None:
 
@@ -157,8 +192,8 @@ def _strike(
             )
             return {"deployed": found.broken}
 
-        return strike_integers, program.input.shape
-    network, _ = read(model)
+        return strike_integers, surrogates
+    network = read(model)
     if not isinstance(network, SpikingNetwork):
         raise InvalidSetting(f"{model} is an ordinary network; pass the spiking one")
 
@@ -175,4 +210,4 @@ def _strike(
             "adaptive": found.adaptive.broken,
         }
 
-    return strike_both, program.input.shape
+    return strike_both, surrogates

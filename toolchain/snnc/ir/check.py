@@ -384,6 +384,8 @@ def _population_issues(
             yield Issue(name, f"threshold is {population.threshold}", "use 1 or more", "threshold")
         if not 0 <= population.decay <= 4095:
             yield Issue(name, f"decay is {population.decay}", "use 0 to 4095", "decay")
+    if len({bundle.name for bundle in population.synapses}) < len(population.synapses):
+        yield Issue(name, "two of its bundles share a name", "rename one", "name")
     total = float(np.abs(population.bias.astype(np.float64)).max(initial=0.0))
     for bundle in population.synapses:
         if bundle.source not in known:

@@ -185,9 +185,9 @@ class Graph:
 
 
 def consumers(graph: Graph) -> dict[str, tuple[Node, ...]]:
-    """Map each node's name to the nodes that read it, in order."""
+    """Map each node's name to the nodes that read it, in order; twice where one reads it twice."""
     found: dict[str, list[Node]] = {node.name: [] for node in graph.nodes}
     for node in graph.nodes:
-        for source in dict.fromkeys(node.inputs):
+        for source in node.inputs:
             found[source].append(node)
     return {name: tuple(nodes) for name, nodes in found.items()}

@@ -253,7 +253,7 @@ def _misfit(network: nn.Module, images: torch.Tensor, classes: int) -> str | Non
     shape = tuple(images.shape[1:])
     try:
         logits = tuple(network(images).shape[1:])
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 - a user's network may break in any way
         return f"images of shape {shape} stop it: {error}"
     return None if logits == (classes,) else f"it returns {logits}, not {classes} logits"
 
@@ -270,6 +270,11 @@ def _claim(recipe: Recipe, dataset: Dataset, directory: Path, *, resume: bool) -
         "data": {"name": dataset.name, "digest": dataset.digest},
     }
     if not path.exists():
+        if (directory / "checkpoints").exists() or (directory / "model.pt").exists():
+            raise OutputExists(
+                f"{directory} holds checkpoints but no run.json, so nobody knows of which recipe; "
+                "choose another path"
+            )
         _write_json(path, new)
         return
     if not resume:
@@ -312,4 +317,6 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 
 def _damaged(path: Path) -> InvalidFile:
+    if path.name == "run.json":
+        return InvalidFile(f"{path} is damaged; the run cannot go on, choose another path")
     return InvalidFile(f"{path} is damaged; delete it to repeat what it records")

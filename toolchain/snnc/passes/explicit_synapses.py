@@ -14,14 +14,15 @@ def explicit_synapses(graph: Graph) -> Graph:
     diagonal matrix for a flat map):   s = I s
     Pooling on its way into a sum becomes a depthwise convolution:   mean(s) = (1 / k) sum(s)
 
-    New nodes are named `reader.source`.
+    New nodes are named `reader.source`, and by their position too if a source is read twice.
     """
     found = shapes(graph)
     for reader in graph.nodes:
         if not isinstance(reader.op, Add | Fire):
             continue
         for position, name in enumerate(reader.inputs):
-            new = f"{reader.name}.{name}"
+            again = "" if name not in reader.inputs[:position] else f".{position}"
+            new = f"{reader.name}.{name}{again}"
             source = graph[name]
             match source.op:
                 case AvgPool2d(kernel=kernel, stride=stride) if _is_signal(graph, source.inputs[0]):

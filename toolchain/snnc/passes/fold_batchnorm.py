@@ -54,7 +54,7 @@ def _absorb(
     """Note in `ops` how node `name` takes y -> gain * y + offset; return what prevents it."""
     node = graph[name]
     if len(consumers(graph)[name]) > 1:
-        return f"{name} is read by another node too"
+        return f"{name} is read more than once"
     match node.op:
         case Conv2d() | Linear() as op:
             if gain.shape != op.bias.shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snnc.semantics.neuron import CURRENT_MAX
+from snnc.semantics.neuron import CURRENT_MAX, V_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +22,4 @@ class Numbers:
     input_bias_max: int = CURRENT_MAX
     threshold_max: int = CURRENT_MAX
     current_max: int = CURRENT_MAX
+    accumulator_max: int = V_MAX  # of the readout, summed over all steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from snnc.passes.rewrite import drive, through_flatten
 from snnc.semantics.neuron import ALIGN, DECAY_BITS
 
 PIXEL_LEVELS = 255  # 8-bit images
+LEVELS_MAX = 2**16 - 1  # 16-bit images
 ROOM = 8  # thresholds that fit between 0 and the floor of the membrane: inhibition adds up
 
 
@@ -51,10 +52,11 @@ def quantize(graph: Graph, numbers: Numbers, *, levels: int = PIXEL_LEVELS) -> P
 
     Raises:
         InvalidGraph: the graph is an ordinary network, or PREPARE has not run on it.
-        InvalidSetting: `levels` is below 1.
+            Or rounding would silence a layer, because its weights or its threshold become 0.
+        InvalidSetting: `levels` is out of range.
     """
-    if levels < 1:
-        raise InvalidSetting(f"levels is {levels}; an image needs at least one level above 0")
+    if not 1 <= levels <= LEVELS_MAX:
+        raise InvalidSetting(f"levels is {levels}; use 1 to {LEVELS_MAX}, 255 for 8-bit images")
     if not any(isinstance(node.op, Fire) for node in graph.nodes):
         raise InvalidGraph([NOT_SPIKING])
     coding = image_coding(graph, levels)
@@ -72,7 +74,8 @@ def quantize(graph: Graph, numbers: Numbers, *, levels: int = PIXEL_LEVELS) -> P
     readout: Accumulator | SpikeCount = SpikeCount()
     if not isinstance(through_flatten(graph, last.inputs[0]).op, Fire):
         bundles = _bundles(graph, last, names, coding)
-        readout = _accumulator(found[last.name], bundles, coding, numbers)
+        shape = found[bundles[0].name]
+        readout = _accumulator(shape, bundles, coding, numbers, graph.steps)
     return check_program(
         Program(
             input=coding.codes,
@@ -132,6 +135,17 @@ def _bundles(
         source = names[origin.name]
         weight, bias = absorb(op, coding) if source == INPUT else (op.weight, op.bias)
         bundles.append(_Bundle(name=synapse.name, source=source, op=op, weight=weight, bias=bias))
+    found = shapes(graph)
+    issues += [
+        Issue(
+            bundle.name,
+            f"yields {found[bundle.name]} where {bundles[0].name} yields {found[bundles[0].name]}",
+            "add maps before they are flattened",
+            "shape",
+        )
+        for bundle in bundles
+        if found[bundle.name] != found[bundles[0].name]
+    ]
     if issues:
         raise InvalidGraph(issues)
     return bundles
@@ -151,6 +165,14 @@ def _layer(
     highest = min(numbers.threshold_max, numbers.current_max // ROOM)
     scale = _scale(bundles, highest / threshold, coding, numbers)
     synapses, bias = _round(bundles, scale)
+    if threshold * scale < 1.0:
+        problem = Issue(
+            bundles[0].name,
+            f"its threshold is {threshold * scale:.3g} units of its largest weight's format",
+            "its weights are too large beside the threshold; retrain with a larger threshold",
+            "scale-too-small",
+        )
+        raise InvalidGraph([problem])
     decay = min(round((1.0 - fire.keep) * (1 << DECAY_BITS)), (1 << DECAY_BITS) - 1)
     return Layer(
         name=bundles[0].name,
@@ -183,9 +205,15 @@ def _threshold(level: float, reset: Reset, decay: int) -> int:
 
 
 def _accumulator(
-    shape: tuple[int, ...], bundles: Sequence[_Bundle], coding: ImageCoding, numbers: Numbers
+    shape: tuple[int, ...],
+    bundles: Sequence[_Bundle],
+    coding: ImageCoding,
+    numbers: Numbers,
+    steps: int,
 ) -> Accumulator:
-    scale = _scale(bundles, float(numbers.current_max), coding, numbers)
+    per_step = min(numbers.current_max, numbers.accumulator_max // steps)
+    within = replace(numbers, current_max=per_step)
+    scale = _scale(bundles, float(per_step), coding, within)
     synapses, bias = _round(bundles, scale)
     return Accumulator(
         name=bundles[0].name, shape=shape, synapses=synapses, bias=integers(bias), scale=scale
@@ -228,6 +256,18 @@ def _current(bundles: Sequence[_Bundle], scale: float, coding: ImageCoding) -> f
 
 
 def _round(bundles: Sequence[_Bundle], scale: float) -> tuple[tuple[Synapses, ...], FloatArray]:
+    silenced = [
+        Issue(
+            bundle.name,
+            f"every weight rounds to 0 at {scale:.3g} units for one threshold",
+            "one weight, bias or pixel level is too large beside the others; use fewer levels",
+            "scale-too-small",
+        )
+        for bundle in bundles
+        if stored(bundle.weight).any() and not np.rint(stored(bundle.weight) * scale).any()
+    ]
+    if silenced:
+        raise InvalidGraph(silenced)
     synapses = tuple(
         Synapses(
             name=bundle.name,

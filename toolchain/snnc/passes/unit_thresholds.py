@@ -58,8 +58,8 @@ def _per_row(fire: Fire, op: Conv2d | Linear, shape: Shape) -> FloatArray | None
     """Return the threshold of each output of `op`, or None where there is not one for each."""
     if fire.granularity is Granularity.LAYER:
         return np.full(op.bias.shape, float(fire.threshold))
-    if fire.granularity is Granularity.CHANNEL and isinstance(op, Conv2d):
-        return fire.threshold
+    if fire.threshold.shape == op.bias.shape and len(shape) in (1, 3) and isinstance(op, Conv2d):
+        return fire.threshold if fire.granularity is Granularity.CHANNEL else None
     if isinstance(op, Linear):
         per_neuron = fire.threshold.reshape(-1, *[1] * (len(shape) - fire.threshold.ndim))
         return np.broadcast_to(per_neuron, shape).reshape(-1)

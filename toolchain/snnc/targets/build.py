@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snnc import __version__
-from snnc.errors import InvalidFile
+from snnc.errors import InvalidFile, OutputExists
 from snnc.ir.files import new_directory, read_bytes
 from snnc.ir.graph import Graph
 from snnc.ir.program import SEMANTICS, Program
@@ -51,6 +51,10 @@ def write_build(
         OutputExists, CannotWrite.
     """
     legalize(target, program)
+    if force and directory.exists() and not (directory / MANIFEST).is_file():
+        raise OutputExists(
+            f"{directory} is not a build, so --force does not replace it; choose another path"
+        )
     with new_directory(directory, force=force) as temporary:
         mapping = target.emit(program, temporary)
         save_program(temporary / PROGRAM, program, force=False)
