@@ -98,6 +98,18 @@ def test_a_checkpoint_is_attacked_itself(capsys, run_directory):
     assert "quantiser" not in found["attack"]["threat"]
 
 
+def test_signs_of_masking_are_looked_for_when_asked(capsys, build):
+    words = ["attack", build, "--eps", 0.2, "--steps", 3, "--samples", 20]
+    found = answer(capsys, *words, "--checks")
+    assert [each["name"] for each in found["checks"]] == [
+        "zero-gradient",
+        "one-step",
+        "unbounded",
+        "random-noise",
+    ]
+    assert answer(capsys, *words)["checks"] == []
+
+
 def test_energy_prices_every_profile_and_never_hides_a_gap(capsys, build, run_directory):
     ann = run_directory / "checkpoints" / "02-prune.pt"
     found = answer(capsys, "energy", build, "--samples", 30, "--ann", ann)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from snnc.attack.curve import Strike
     from snnc.attack.steps import Attack
+    from snnc.evaluate.checks import Check, Subject
 
 ATTACKS = ("fgsm", "pgd")
 
@@ -33,6 +34,11 @@ ATTACKS = ("fgsm", "pgd")
 @click.option("--steps", type=int, help="Of PGD.  [default: 20]")
 @click.option("--restarts", type=int, help="Of PGD.  [default: 1]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random starts.")
+@click.option(
+    "--checks",
+    is_flag=True,
+    help="Also look for signs of gradient masking at the largest EPS (PGD only).",
+)
 @trust_option
 @data_options
 @json_option
@@ -44,6 +50,7 @@ def attack(
     steps: int | None,
     restarts: int | None,
     seed: int,
+    checks: bool,
     trust: bool,
     data_name: str,
     data_root: Path | None,
@@ -62,6 +69,7 @@ def attack(
     from snnc.attack.deployed import THREAT
     from snnc.attack.steps import Fgsm, Pgd, describe
     from snnc.errors import InvalidSetting, UnknownName
+    from snnc.evaluate.checks import masking_checks
     from snnc.evaluate.robustness import CARRIED, shares
 
     if name not in ATTACKS:
@@ -82,7 +90,9 @@ def attack(
     images = torch.from_numpy(chosen_split.images)
     labels = torch.from_numpy(chosen_split.labels)
     generator = torch.Generator().manual_seed(seed)
-    strike, estimators = _strike(victim, model, trust, chosen, images, labels, generator)
+    strike, estimators, subject = _strike(victim, model, trust, chosen, images, labels, generator)
+    if checks and not isinstance(chosen, Pgd):
+        raise InvalidSetting("--checks compares with pgd; leave it out for fgsm")
     ordered = sorted(set(epsilons))
     with progress("epsilons") as advance:
         done: list[float] = []
@@ -95,6 +105,9 @@ def attack(
 
         curves = sweep(counted, ordered)
     found = {key: shares(curve) for key, curve in curves.items()}
+    signs: tuple[Check, ...] = ()
+    if checks and isinstance(chosen, Pgd):
+        signs = masking_checks(subject, attack=chosen, generator=generator)
     rows = [
         (key, eps, f"{share.value:.1%}", f"{share.low:.1%} to {share.high:.1%}")
         for key, curve in found.items()
@@ -114,10 +127,17 @@ def attack(
         "samples": len(labels),
         "epsilons": ordered,
         "curves": {key: [share.to_json() for share in curve] for key, curve in found.items()},
+        "checks": [sign.to_json() for sign in signs],
     }
     note("An upper bound: a stronger attack can only lower these numbers.")
     text = table(["victim", "epsilon", "robust accuracy", "95 % interval"], rows)
-    emit(result, text, as_json=as_json)
+    lines = [text, *(_line(sign) for sign in signs)]
+    emit(result, "\n".join(lines), as_json=as_json)
+
+
+def _line(sign: Check) -> str:
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in sign.numbers.items())
+    return f"{'SIGN OF MASKING' if sign.flagged else 'ok'}  {sign.name}: {sign.claim} ({numbers})"
 
 
 def _strike(
@@ -128,8 +148,8 @@ def _strike(
     images: torch.Tensor,
     labels: torch.Tensor,
     generator: torch.Generator,
-) -> tuple[Strike, str]:
-    """Return who breaks at an epsilon, and the gradients that are used.
+) -> tuple[Strike, str, Subject]:
+    """Return who breaks at an epsilon, the gradients that are used, and what can be checked.
 
     Raises:
         InvalidSetting: a network does not read these images, or does not name these classes.
@@ -140,6 +160,7 @@ def _strike(
     from snnc.attack.gradients import QUICK, plain, spiking, twins
     from snnc.attack.steps import at, craft
     from snnc.errors import InvalidSetting
+    from snnc.evaluate.checks import Subject
     from snnc.frontend.checkpoint import load_checkpoint, to_module
     from snnc.learn.spiking import SpikingNetwork
     from snnc.simulate import fast
@@ -175,16 +196,19 @@ def _strike(
             found = craft(at(chosen, eps), sources, images, labels, generator=generator)
             return {"float": found.broken}
 
-        return strike, surrogates if is_spiking else "its own"
+        subject = Subject(sources=sources, images=images, labels=labels)
+        return strike, surrogates if is_spiking else "its own", subject
     program = load_build(victim).program
     fits(victim, program.input.shape, program.classes)
     deployed = Deployed(program=program, engine=fast.run)
+    own = twins(program)
+    subject = Subject(sources=own, images=images, labels=labels, judge=deployed.predict)
     if model is None:
 
         def strike_integers(eps: float) -> dict[str, torch.Tensor]:
             found = craft(
                 at(chosen, eps),
-                twins(program),
+                own,
                 images,
                 labels,
                 generator=generator,
@@ -192,7 +216,7 @@ def _strike(
             )
             return {"deployed": found.broken}
 
-        return strike_integers, surrogates
+        return strike_integers, surrogates, subject
     network = read(model)
     if not isinstance(network, SpikingNetwork):
         raise InvalidSetting(f"{model} is an ordinary network; pass the spiking one")
@@ -210,4 +234,4 @@ def _strike(
             "adaptive": found.adaptive.broken,
         }
 
-    return strike_both, surrogates
+    return strike_both, surrogates, subject
