@@ -305,6 +305,52 @@ def snnc(*arguments, cwd):
     )
 
 
+def test_a_full_standard_output_is_one_sentence(build):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "snnc.cli", "inspect", str(build)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert process.stderr == "snnc: error: cannot print the result: No space left on device\n"
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(capsys, tmp_path):
+    os.mkfifo(tmp_path / "pipe.snn")
+    status, _, err = call(capsys, "inspect", tmp_path / "pipe.snn")
+    assert status == 1 and "is not a regular file" in err
+
+
+def test_another_network_than_the_one_that_was_built_is_refused(capsys, build, run_directory):
+    from snnc.frontend.checkpoint import from_module, save_checkpoint
+    from snnc_models.small import small_conv
+
+    other = run_directory.parent / "other.pt"
+    arguments = {"channels": [4], "pool_after": []}
+    checkpoint = from_module(
+        small_conv(**arguments),
+        architecture="small_conv",
+        arguments=arguments,
+        input_shape=(1, 8, 8),
+        class_names=(),
+        provenance={},
+    )
+    save_checkpoint(other, checkpoint, force=True)
+    status, _, err = call(capsys, "energy", build, "--ann", other, "--samples", 5)
+    assert status == 1 and "pass the network that the build was made of" in err
+
+
+def test_a_request_to_end_is_an_interruption(tmp_path, tiny):
+    process = snnc("train", "digits", "-o", "run", *tiny, cwd=tmp_path)
+    wait_for(tmp_path / "run" / "run.json", process)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and out.endswith("snnc: interrupted\n"), out
+
+
 def wait_for(path: Path, process):
     deadline = time.monotonic() + 60
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:

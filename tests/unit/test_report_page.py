@@ -745,26 +745,34 @@ def test_the_report_is_written_and_its_path_returned(run, tmp_path, html):
 
 def test_an_existing_report_is_replaced_only_by_force(run, tmp_path, html):
     out = tmp_path / "report.html"
-    out.write_text("mine")
+    out.write_text("<!doctype html>mine")
 
     with pytest.raises(OutputExists, match="--force"):
         write_report(run, out, force=False)
     with pytest.raises(OutputExists):  # before any work, so also for a run that is not one
         write_report(tmp_path / "nowhere", out, force=False)
-    assert out.read_text() == "mine"
+    assert out.read_text() == "<!doctype html>mine"
 
     write_report(run, out, force=True)
     assert out.read_text(encoding="utf-8") == html
 
 
+def test_force_replaces_no_file_but_a_page(run, tmp_path):
+    out = tmp_path / "metrics.json"
+    out.write_text("precious")
+    with pytest.raises(OutputExists, match="is no HTML page"):
+        write_report(run, out, force=True)
+    assert out.read_text() == "precious"
+
+
 def test_a_refused_run_leaves_the_old_report_alone(run, tmp_path):
     copy = with_metrics(run, tmp_path / "run", lambda metrics: metrics.pop("model"))
     out = tmp_path / "report.html"
-    out.write_text("mine")
+    out.write_text("<!doctype html>mine")
 
     with pytest.raises(InvalidFile, match="lacks 'model'"):
         write_report(copy, out, force=True)
-    assert out.read_text() == "mine"
+    assert out.read_text() == "<!doctype html>mine"
 
 
 def test_a_place_that_cannot_be_written_is_an_error(run, tmp_path):

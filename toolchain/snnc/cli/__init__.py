@@ -8,8 +8,10 @@ while waiting to standard error. Exit status: 0 done, 1 refused or failed, 2 wro
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -49,6 +51,8 @@ def snnc() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # we are the program, not a function of one
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         snnc.main(arguments, prog_name="snnc", standalone_mode=False)
     except click.exceptions.Exit as leave:
@@ -61,11 +65,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, click.Abort):
         click.echo("snnc: interrupted", err=True)
+        if "--json" in arguments:
+            click.echo(json.dumps({"error": "interrupted", "issues": []}, indent=1))
         return 130
     except BrokenPipeError:
         sys.stdout = None  # nobody reads on: nothing to flush at exit
         return 1
+    except OSError as error:  # files raise CannotWrite: this is standard output itself
+        sys.stdout = None
+        click.echo(f"snnc: error: cannot print the result: {error.strerror}", err=True)
+        return 1
     return 0
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Take a polite request to end (SIGTERM) as Ctrl-C, so that everything is cleaned up."""
+    raise KeyboardInterrupt
 
 
 def _show(error: SnncError, *, as_json: bool) -> None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from snnc.cli.output import emit, json_option, note, progress, table
-from snnc.cli.sources import data_options, find_modules_here, load_split, trust_option
+from snnc.cli.sources import (
+    data_options,
+    find_modules_here,
+    load_network,
+    load_split,
+    same_network,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +40,13 @@ ATTACKS = ("fgsm", "pgd")
 @click.option("--attack", "name", default="pgd", show_default=True, help="fgsm or pgd.")
 @click.option("--steps", type=int, help="Of PGD.  [default: 20]")
 @click.option("--restarts", type=int, help="Of PGD.  [default: 1]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random starts.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Of the random starts.",
+)
 @click.option(
     "--checks",
     is_flag=True,
@@ -198,7 +211,8 @@ def _strike(
 
         subject = Subject(sources=sources, images=images, labels=labels)
         return strike, surrogates if is_spiking else "its own", subject
-    program = load_build(victim).program
+    build = load_build(victim)
+    program = build.program
     fits(victim, program.input.shape, program.classes)
     deployed = Deployed(program=program, engine=fast.run)
     own = twins(program)
@@ -220,6 +234,7 @@ def _strike(
     network = read(model)
     if not isinstance(network, SpikingNetwork):
         raise InvalidSetting(f"{model} is an ordinary network; pass the spiking one")
+    same_network(load_network(model, trust=trust), build.graph, model)
 
     def strike_both(eps: float) -> dict[str, torch.Tensor]:
         here = at(chosen, eps)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from snnc.cli.output import emit, json_option
-from snnc.cli.sources import data_options, load_network, load_split, same_shape, trust_option
+from snnc.cli.sources import (
+    data_options,
+    load_network,
+    load_split,
+    same_network,
+    same_shape,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     from snnc.energy.charge import Band
@@ -58,13 +65,15 @@ def energy(
     from snnc.targets.build import load_build
 
     chosen = [load_profile(name) for name in profiles or names()]
-    program = load_build(build).program
+    loaded = load_build(build)
+    program = loaded.program
     images = load_split(data_name, split=split, samples=samples, root=data_root)
     same_shape(program.input.shape, images, data_name)
     if ann is None:
         baseline = ann_counts_of_program(program)
     else:
         graph = load_network(ann, trust=trust)
+        same_network(graph, loaded.graph, ann)
         baseline = ann_counts(graph, [activations(graph, images.images)])
     trace = fast.run(program, encode(program.input, images.images), raster=False)
     counts = count(program, trace, ann=baseline)

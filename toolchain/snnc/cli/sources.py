@@ -70,6 +70,21 @@ def data_options(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
+def same_network(graph: Graph, built: Graph, path: Path) -> None:
+    """Refuse a network whose layers are not those of a build: the two would not compare."""
+    from snnc.ir.graph import Conv2d, Linear
+
+    mine, theirs = (
+        [(n.name, n.op.weight.shape) for n in each.nodes if isinstance(n.op, Conv2d | Linear)]
+        for each in (graph, built)
+    )
+    if mine != theirs:
+        raise InvalidSetting(
+            f"the layers of {path} are {mine}, those of the build {theirs}; pass the network that "
+            "the build was made of"
+        )
+
+
 def same_shape(graph_shape: tuple[int, ...], split: Split, data_name: str) -> None:
     """Refuse a data set whose images the network cannot read."""
     if split.images.shape[1:] != graph_shape:

@@ -89,6 +89,8 @@ def read_bytes(path: Path, kind: str) -> bytes:
     Raises:
         InvalidFile: it is missing, a directory, empty or unreadable.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InvalidFile(f"{path} is not a regular file; pass the path of {kind}")
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

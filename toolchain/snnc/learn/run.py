@@ -233,6 +233,12 @@ def _first_state(recipe: Recipe, dataset: Dataset) -> State:
         Refusal: pruning would empty a layer.
         Unsupported: it cannot be converted.
     """
+    if ":" in recipe.model.architecture:
+        raise InvalidSetting(
+            f"model.architecture is {recipe.model.architecture!r}; a recipe takes an installed "
+            "architecture (entry point group snnc.architectures), and docs/guide.md trains a "
+            "network of your own from Python"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stage_seed(recipe.seed, "weights"))
         network = build(recipe.model.architecture, recipe.model.arguments, trust=False)

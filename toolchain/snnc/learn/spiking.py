@@ -74,11 +74,15 @@ def to_spiking(
     call of one module is `name_1`, and a function takes the name that tracing gives it.
 
     Raises:
-        Unsupported: the network cannot be traced, or has no ReLU.
+        Unsupported: the network has no ReLU, or anything else that no graph can hold; all of
+            it is listed.
         InvalidSetting: `steps` or `keep` is outside what `Fire` takes.
     """
     if steps < 1:
         raise InvalidSetting(f"steps is {steps}; a spiking network needs at least 1")
+    from snnc.frontend.torch_module import from_torch  # which imports this module
+
+    from_torch(ann, input_shape=input_shape)  # refuse now what could not be compiled later
     body = trace(copy.deepcopy(ann))
     calls = [node for node in body.graph.nodes if _is_relu(node, body)]
     if not calls:

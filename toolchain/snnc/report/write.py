@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from snnc import __version__
-from snnc.errors import InvalidFile
+from snnc.errors import InvalidFile, OutputExists
 from snnc.ir.files import refuse_existing, write_bytes
 from snnc.ir.store import load_graph, load_program
 from snnc.report.account import account
@@ -39,6 +39,8 @@ def write_report(run: Path, out: Path, *, force: bool) -> Path:
         CannotWrite: the file system refused; nothing is left half-written.
     """
     refuse_existing(out, force=force)  # before the work, and again when writing
+    if out.exists() and not (out.is_file() and out.read_bytes()[:15].lower() == b"<!doctype html>"):
+        raise OutputExists(f"{out} is no HTML page, so --force does not replace it")
     write_bytes(out, render(run).encode(), force=force)
     return out
 
