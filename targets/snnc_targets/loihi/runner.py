@@ -25,10 +25,10 @@ from snnc.errors import InvalidSetting, TargetFailed
 from snnc.ir.program import Layer, Program
 from snnc.ir.weights import IntArray
 from snnc.simulate.activity import trace_from_rasters
-from snnc.simulate.trace import Counts, Spikes, Trace
+from snnc.simulate.trace import Counts, Spikes, Trace, concatenate
 from snnc.targets.api import Progress
 
-from snnc_targets.batches import batch_size, concatenate, in_batches
+from snnc_targets.batches import batch_size, in_batches
 from snnc_targets.loihi.interpreter import Places
 from snnc_targets.loihi.plan import plan
 

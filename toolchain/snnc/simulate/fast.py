@@ -7,7 +7,7 @@ are summed in the narrowest integers that a bound of the layer allows.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
@@ -30,7 +30,7 @@ from snnc.ir.program import (
 from snnc.ir.weights import Csr, IntArray, Shape, sparse, stored, unpack
 from snnc.semantics.neuron import ALIGN, DECAY_BITS, V_MAX
 from snnc.simulate.activity import fan_out
-from snnc.simulate.trace import Counts, LayerTrace, SynapseTrace, Trace
+from snnc.simulate.trace import Counts, LayerTrace, SynapseTrace, Trace, concatenate
 
 Emitted = npt.NDArray[np.int8] | IntArray  # (*shape, steps, samples); steps is 1 for the image
 LANES = 256  # steps times samples of a chunk: a row of currents stays in the first-level cache
@@ -59,7 +59,9 @@ def run(program: Program, codes: IntArray, *, raster: bool) -> Trace:
     starts = range(0, max(len(codes), 1), chunk)
     with ThreadPoolExecutor(_processors()) as threads:
         work = _Work(kernels=kernels, threads=threads)
-        return _joined([_run(work, program, wiring, codes[i : i + chunk], raster) for i in starts])
+        return concatenate(
+            [_run(work, program, wiring, codes[i : i + chunk], raster) for i in starts]
+        )
 
 
 def _processors() -> int:
@@ -282,35 +284,3 @@ def _updated(
     biased = np.repeat(layer.bias != 0, layer.size // layer.shape[0])
     touched = (hits > 0) | biased[:, None, None]
     return np.asarray(touched.sum(axis=0, dtype=np.int64).T)
-
-
-def _joined(traces: list[Trace]) -> Trace:
-    """Join the traces of consecutive chunks of samples."""
-    first = traces[0]
-    layers = [
-        replace(
-            layer,
-            spikes=np.concatenate([t.layers[i].spikes for t in traces]),
-            updated=np.concatenate([t.layers[i].updated for t in traces]),
-            raster=None if layer.raster is None else np.concatenate(list(_rasters(traces, i))),
-        )
-        for i, layer in enumerate(first.layers)
-    ]
-    synapses = [
-        replace(bundle, events=np.concatenate([t.synapses[i].events for t in traces]))
-        for i, bundle in enumerate(first.synapses)
-    ]
-    return Trace(
-        predictions=np.concatenate([t.predictions for t in traces]),
-        logits=np.concatenate([t.logits for t in traces]),
-        layers=tuple(layers),
-        synapses=tuple(synapses),
-        steps=first.steps,
-    )
-
-
-def _rasters(traces: list[Trace], layer: int) -> Iterator[npt.NDArray[np.bool_]]:
-    for trace in traces:
-        raster = trace.layers[layer].raster
-        if raster is not None:
-            yield raster

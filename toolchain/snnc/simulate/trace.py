@@ -8,6 +8,7 @@ code (a pixel less its zero point), one multiplication each, and every step repe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,3 +53,41 @@ class Trace:
     def samples(self) -> int:
         """How many samples were run."""
         return len(self.predictions)
+
+
+def concatenate(traces: Sequence[Trace]) -> Trace:
+    """Return one trace of all samples of several runs of the same program."""
+    first = traces[0]
+    if len(traces) == 1:
+        return first
+    return Trace(
+        predictions=np.concatenate([trace.predictions for trace in traces]),
+        logits=np.concatenate([trace.logits for trace in traces]),
+        layers=tuple(
+            _layer([trace.layers[i] for trace in traces]) for i in range(len(first.layers))
+        ),
+        synapses=tuple(
+            _synapses([trace.synapses[i] for trace in traces]) for i in range(len(first.synapses))
+        ),
+        steps=first.steps,
+    )
+
+
+def _layer(parts: Sequence[LayerTrace]) -> LayerTrace:
+    rasters = [part.raster for part in parts if part.raster is not None]
+    return LayerTrace(
+        name=parts[0].name,
+        neurons=parts[0].neurons,
+        spikes=np.concatenate([part.spikes for part in parts]),
+        updated=np.concatenate([part.updated for part in parts]),
+        raster=np.concatenate(rasters) if rasters else None,
+    )
+
+
+def _synapses(parts: Sequence[SynapseTrace]) -> SynapseTrace:
+    return SynapseTrace(
+        name=parts[0].name,
+        population=parts[0].population,
+        source=parts[0].source,
+        events=np.concatenate([part.events for part in parts]),
+    )
