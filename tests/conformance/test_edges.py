@@ -9,7 +9,7 @@ way, changes a spike.
 import numpy as np
 import pytest
 from snnc import twin
-from snnc.ir.check import check_program
+from snnc.ir.check_program import check_program
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
     INPUT,

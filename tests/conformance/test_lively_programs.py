@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snnc import twin
-from snnc.ir.check import check_program
+from snnc.ir.check_program import check_program
 from snnc.ir.geometry import convolved
 from snnc.ir.graph import Reset
 from snnc.ir.program import (

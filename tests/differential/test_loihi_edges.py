@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 from snnc.errors import MissingDependency
-from snnc.ir.check import check_program
+from snnc.ir.check_program import check_program
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
     INPUT,

@@ -8,7 +8,7 @@ import tempfile
 import numpy as np
 import pytest
 from snnc.errors import InvalidSetting, MissingDependency, TargetFailed
-from snnc.ir.check import check_program
+from snnc.ir.check_program import check_program
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
     INPUT,

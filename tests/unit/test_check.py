@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from snnc.errors import InvalidGraph, InvalidProgram
-from snnc.ir.check import check_graph, check_program, shapes
+from snnc.ir.check import check_graph, shapes
+from snnc.ir.check_program import check_program
 from snnc.ir.graph import (
     Add,
     AvgPool2d,

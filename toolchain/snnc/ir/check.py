@@ -1,4 +1,4 @@
-"""The rules of the two forms. A graph or program that passed has no surprises left.
+"""The rules of the float form. A graph that passed has no surprises left.
 
 Every broken rule is listed, not only the first; shapes are only followed up to the first
 node that breaks one.
@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from math import prod
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from snnc.errors import InvalidGraph, InvalidProgram, Issue, unreachable
-from snnc.ir.geometry import convolved, pooled
+from snnc.errors import InvalidGraph, Issue, unreachable
+from snnc.ir.geometry import pooled
 from snnc.ir.graph import (
     Add,
     AvgPool2d,
@@ -35,23 +33,16 @@ from snnc.ir.graph import (
     Readout,
     Relu,
 )
-from snnc.ir.program import (
-    INPUT,
-    Accumulator,
-    Convolution,
-    FullyConnected,
-    Layer,
-    Program,
-    Synapses,
+from snnc.ir.rules import (
+    Broken,
+    convolved_shape,
+    finite_issues,
+    multiplied_shape,
+    weight_issues,
 )
-from snnc.ir.weights import Csr, Shape, Weight, stored, unpack
+from snnc.ir.weights import Shape
 
-EXACT = 1 << 53  # sums of integers below this are exact in float64, which simulators use
 TENSOR_LIMIT = 1 << 31  # elements of one feature map or weight: more is a damaged file
-
-
-class _Broken(Exception):
-    """A rule is broken at one node: (problem, remedy, code)."""
 
 
 def check_graph(graph: Graph) -> Graph:
@@ -92,8 +83,8 @@ def _graph_issues(graph: Graph) -> Iterator[Issue]:
         try:
             shape = _shape(node.op, [found[source] for source in node.inputs])
             if not shape or min(shape) < 1 or prod(shape) > TENSOR_LIMIT:
-                raise _Broken(f"its output has shape {shape}", "check sizes and strides", "shape")
-        except _Broken as broken:
+                raise Broken(f"its output has shape {shape}", "check sizes and strides", "shape")
+        except Broken as broken:
             yield Issue(node.name, *broken.args)
             return
         found[node.name] = shape
@@ -155,20 +146,20 @@ def _value_issues(node: Node) -> Iterator[Issue]:
     op = node.op
     match op:
         case Conv2d() | Linear():
-            yield from _weight_issues(node.name, op.weight)
-            yield from _finite(node.name, bias=op.bias)
+            yield from weight_issues(node.name, op.weight)
+            yield from finite_issues(node.name, bias=op.bias)
         case BatchNorm():
-            yield from _finite(
+            yield from finite_issues(
                 node.name, gain=op.gain, shift=op.shift, mean=op.mean, var=op.var, eps=op.eps
             )
             if (op.var < 0).any() or op.eps < 0 or ((op.var + op.eps) == 0).any():
                 yield Issue(node.name, "var + eps is not positive", "retrain", "variance")
         case Normalize():
-            yield from _finite(node.name, mean=op.mean, std=op.std)
+            yield from finite_issues(node.name, mean=op.mean, std=op.std)
             if not (op.std > 0).all():
                 yield Issue(node.name, "std is not positive", "give a positive std", "std")
         case Fire():
-            yield from _finite(node.name, threshold=op.threshold)
+            yield from finite_issues(node.name, threshold=op.threshold)
             if not (op.threshold > 0).all():
                 yield Issue(
                     node.name,
@@ -186,64 +177,37 @@ def _value_issues(node: Node) -> Iterator[Issue]:
             unreachable(op)
 
 
-def _finite(name: str, **values: npt.ArrayLike) -> Iterator[Issue]:
-    for field, value in values.items():
-        if not np.isfinite(value).all():
-            yield Issue(name, f"{field} holds NaN or infinity", "retrain or repair it", "finite")
-
-
-def _weight_issues(name: str, weight: Weight[Any]) -> Iterator[Issue]:
-    if np.issubdtype(stored(weight).dtype, np.floating):
-        yield from _finite(name, weight=stored(weight))
-    if isinstance(weight, Csr) and (problem := _csr_problem(weight)):
-        yield Issue(name, f"its sparse weight {problem}", "write the file again", "sparse")
-
-
-def _csr_problem(weight: Csr[Any]) -> str | None:
-    columns = prod(weight.shape[1:])
-    if weight.indptr.shape != (weight.shape[0] + 1,) or len(weight.data) != len(weight.indices):
-        return "has arrays of the wrong length"
-    if weight.indptr[0] != 0 or weight.indptr[-1] != len(weight.data):
-        return "has row pointers that do not cover the data"
-    if (np.diff(weight.indptr) < 0).any():
-        return "has descending row pointers"
-    if len(weight.indices) and not 0 <= weight.indices.min() <= weight.indices.max() < columns:
-        return f"points outside its {columns} columns"
-    ascending = np.diff(weight.indices) > 0
-    ends = weight.indptr[1:-1]
-    ascending[ends[(ends > 0) & (ends < len(weight.indices))] - 1] = True  # a new row starts
-    return None if ascending.all() else "repeats a column or is not sorted"
-
-
 def _shape(op: Op, sources: list[Shape]) -> Shape:
-    """Return the output shape, or raise `_Broken` where the inputs do not fit."""
+    """Return the output shape, or raise `Broken` where the inputs do not fit."""
     match op:
         case Input(shape=shape):
             if len(shape) not in (1, 3):
-                raise _Broken(f"has shape {shape}", "use (C, H, W) or (neurons,)", "shape")
+                raise Broken(f"has shape {shape}", "use (C, H, W) or (neurons,)", "shape")
             return shape
         case Normalize() | BatchNorm():
             (source,) = sources
             values = (op.mean, op.std) if isinstance(op, Normalize) else (op.mean, op.gain)
             if any(value.shape != (source[0],) for value in values):
-                raise _Broken(
+                raise Broken(
                     f"has {op.mean.size} channels, its input {source[0]}", "match them", "shape"
                 )
             return source
         case Conv2d():
             (source,) = sources
-            return _convolved(op.weight, op.stride, op.padding, op.groups, op.bias.shape, source)
+            return convolved_shape(
+                op.weight, op.stride, op.padding, op.groups, op.bias.shape, source
+            )
         case Linear():
             (source,) = sources
-            return _multiplied(op.weight, op.bias.shape, source)
+            return multiplied_shape(op.weight, op.bias.shape, source)
         case AvgPool2d(kernel=kernel, stride=stride):
             (source,) = sources
             if len(source) != 3 or min(*kernel, *stride) < 1:
-                raise _Broken(f"pools {source} by {kernel}", "pool a (C, H, W) map", "shape")
+                raise Broken(f"pools {source} by {kernel}", "pool a (C, H, W) map", "shape")
             return pooled(source, kernel, stride)
         case Add():
             if len(set(sources)) != 1:
-                raise _Broken(f"adds maps of shapes {sources}", "make them equal", "shape")
+                raise Broken(f"adds maps of shapes {sources}", "make them equal", "shape")
             return sources[0]
         case Flatten():
             return (prod(sources[0]),)
@@ -253,40 +217,6 @@ def _shape(op: Op, sources: list[Shape]) -> Shape:
             return (prod(sources[0]),)
         case _:
             unreachable(op)
-
-
-def _convolved(
-    weight: Weight[Any], stride: Shape, padding: Shape, groups: int, bias: Shape, source: Shape
-) -> Shape:
-    if len(weight.shape) != 4 or len(source) != 3:
-        raise _Broken(
-            f"convolves {source} with a weight of shape {weight.shape}",
-            "use (C, H, W) maps and (out, in / groups, kh, kw) weights",
-            "shape",
-        )
-    if groups < 1 or weight.shape[0] % groups or weight.shape[1] * groups != source[0]:
-        raise _Broken(
-            f"weight {weight.shape} with groups={groups} does not fit {source[0]} channels",
-            "match the channels",
-            "shape",
-        )
-    if bias != (weight.shape[0],):
-        raise _Broken(f"bias has shape {bias}", f"give {weight.shape[0]} values", "shape")
-    if min(stride) < 1 or min(padding) < 0:
-        raise _Broken(f"stride {stride}, padding {padding}", "use stride >= 1", "shape")
-    return convolved(source, weight.shape, stride, padding)
-
-
-def _multiplied(weight: Weight[Any], bias: Shape, source: Shape) -> Shape:
-    if len(weight.shape) != 2 or len(source) != 1 or weight.shape[1] != source[0]:
-        raise _Broken(
-            f"weight {weight.shape} does not fit an input of shape {source}",
-            "flatten maps first and match the sizes",
-            "shape",
-        )
-    if bias != (weight.shape[0],):
-        raise _Broken(f"bias has shape {bias}", f"give {weight.shape[0]} values", "shape")
-    return (weight.shape[0],)
 
 
 def _threshold_issues(graph: Graph, found: dict[str, Shape]) -> Iterator[Issue]:
@@ -329,99 +259,3 @@ def _readout_issues(graph: Graph, found: dict[str, Shape]) -> Iterator[Issue]:
             "read spikes from a spiking layer, the membrane from any other",
             "readout",
         )
-
-
-def check_program(program: Program) -> Program:
-    """Return the program if it keeps the rules of the integer form, else raise."""
-    issues = list(_program_issues(program))
-    if issues:
-        raise InvalidProgram(issues)
-    return program
-
-
-def _program_issues(program: Program) -> Iterator[Issue]:
-    coding = program.input
-    if len(coding.shape) not in (1, 3) or min(coding.shape, default=0) < 1:
-        yield Issue(INPUT, f"has shape {coding.shape}", "use (C, H, W) or (neurons,)", "shape")
-        return
-    if coding.levels < 1 or coding.zero_point.shape != coding.shape[:1]:
-        yield Issue(INPUT, "its coding does not fit its shape", "quantize again", "coding")
-    if program.steps < 1:
-        yield Issue("program", f"steps is {program.steps}", "run at least one step", "steps")
-    if not program.layers and not isinstance(program.readout, Accumulator):
-        yield Issue("program", "has no layer", "compile a network", "empty")
-        return
-    peaks = {INPUT: int(np.abs([coding.zero_point, coding.levels - coding.zero_point]).max())}
-    known: dict[str, Shape] = {INPUT: coding.shape}
-    for population in program.populations:
-        if population.name in known:
-            yield Issue(population.name, "the name is taken", "rename the layer", "name")
-        yield from _population_issues(population, known, peaks, program.steps)
-        known[population.name] = population.shape
-        peaks[population.name] = 1
-    if program.class_names and len(program.class_names) != program.classes:
-        yield Issue(
-            program.populations[-1].name,
-            f"{program.classes} logits for {len(program.class_names)} class names",
-            "name every class or none",
-            "classes",
-        )
-
-
-def _population_issues(
-    population: Layer | Accumulator, known: dict[str, Shape], peaks: dict[str, int], steps: int
-) -> Iterator[Issue]:
-    name = population.name
-    if not population.shape or min(population.shape) < 1 or len(population.shape) not in (1, 3):
-        yield Issue(name, f"has shape {population.shape}", "quantize again", "shape")
-        return
-    if population.bias.shape != population.shape[:1]:
-        yield Issue(name, f"bias has shape {population.bias.shape}", "quantize again", "shape")
-    if not population.synapses:
-        yield Issue(name, "has no synapses", "remove the layer", "empty")
-    if isinstance(population, Layer):
-        if population.threshold < 1:
-            yield Issue(name, f"threshold is {population.threshold}", "use 1 or more", "threshold")
-        if not 0 <= population.decay <= 4095:
-            yield Issue(name, f"decay is {population.decay}", "use 0 to 4095", "decay")
-    if len({bundle.name for bundle in population.synapses}) < len(population.synapses):
-        yield Issue(name, "two of its bundles share a name", "rename one", "name")
-    total = float(np.abs(population.bias.astype(np.float64)).max(initial=0.0))
-    for bundle in population.synapses:
-        if bundle.source not in known:
-            yield Issue(name, f"reads {bundle.source!r}, which is not before it", "fix", "source")
-            continue
-        if problems := list(_weight_issues(bundle.name, bundle.weight)):
-            yield from problems
-            continue
-        try:
-            shape = _target_shape(bundle, known[bundle.source])
-            if shape != population.shape:
-                raise _Broken(
-                    f"{bundle.name} yields {shape}, the layer is {population.shape}",
-                    "quantize again",
-                    "shape",
-                )
-        except _Broken as broken:
-            yield Issue(name, *broken.args)
-            continue
-        rows = np.abs(unpack(bundle.weight).astype(np.float64)).reshape(bundle.weight.shape[0], -1)
-        total += float(rows.sum(axis=1).max(initial=0.0)) * peaks[bundle.source]
-    if total * steps >= EXACT:
-        yield Issue(
-            name,
-            f"currents may sum to {total * steps:g} in {steps} steps",
-            "use smaller weights",
-            "overflow",
-        )
-
-
-def _target_shape(bundle: Synapses, source: Shape) -> Shape:
-    bias = bundle.weight.shape[:1]
-    match bundle.kind:
-        case FullyConnected():
-            return _multiplied(bundle.weight, bias, (prod(source),))
-        case Convolution(stride=stride, padding=padding, groups=groups):
-            return _convolved(bundle.weight, stride, padding, groups, bias, source)
-        case _:
-            unreachable(bundle.kind)

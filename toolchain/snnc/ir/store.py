@@ -20,7 +20,8 @@ import safetensors
 import safetensors.numpy
 
 from snnc.errors import InvalidFile, Refusal
-from snnc.ir.check import check_graph, check_program
+from snnc.ir.check import check_graph
+from snnc.ir.check_program import check_program
 from snnc.ir.codec import Tensors, Undecodable, decode, encode
 from snnc.ir.files import read_bytes, write_bytes
 from snnc.ir.graph import Graph

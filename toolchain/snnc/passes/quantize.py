@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snnc.errors import InvalidGraph, InvalidSetting, Issue, unreachable
-from snnc.ir.check import check_program, shapes
+from snnc.ir.check import shapes
+from snnc.ir.check_program import check_program
 from snnc.ir.graph import Conv2d, Fire, Graph, Linear, Node, Normalize, Reset, Synaptic
 from snnc.ir.program import (
     INPUT,

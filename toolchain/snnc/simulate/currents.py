@@ -1,7 +1,7 @@
 """Synaptic currents of whole batches in numpy, exact.
 
 Products are summed in float64 by BLAS: every partial sum is an integer below 2**53, which
-`snnc.ir.check.check_program` made sure of, hence exact in any order of summation.
+`snnc.ir.check_program` made sure of, hence exact in any order of summation.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from snnc.errors import unreachable
-from snnc.ir.check import check_program
+from snnc.ir.check_program import check_program
 from snnc.ir.geometry import convolved
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
