@@ -66,6 +66,7 @@ def decode(hint: Any, value: object, tensors: Mapping[str, npt.NDArray[Any]], pl
     Raises:
         Undecodable: the value is not of that type.
     """
+    hint = _resolved(hint)
     origin = get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return _decode_union(get_args(hint), value, tensors, place)
@@ -85,6 +86,15 @@ def decode(hint: Any, value: object, tensors: Mapping[str, npt.NDArray[Any]], pl
     if hint is float and type(value) is int:
         return float(value)
     return _expect(hint, value, place)
+
+
+def _resolved(hint: Any) -> Any:  # noqa: ANN401
+    """Expand an alias of a `type` statement, such as numpy's NDArray from Python 3.12 on."""
+    value = getattr(get_origin(hint) or hint, "__value__", None)
+    if value is None:
+        return hint
+    arguments = get_args(hint)
+    return _resolved(value[arguments] if arguments else value)
 
 
 def _expect(kind: type, value: object, place: str) -> object:
