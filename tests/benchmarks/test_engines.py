@@ -69,7 +69,7 @@ def test_lava(benchmark, program):
 
 def test_the_help_of_the_command_line(benchmark):
     def start():
-        command = [sys.executable, "-m", "snnc.cli", "--help"]
+        command = [sys.executable, "-m", "snnc", "--help"]
         return subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert "Start with: snnc demo" in benchmark(start).stdout

@@ -302,7 +302,7 @@ INTERRUPTED = (130, -signal.SIGINT)
 
 def snnc(*arguments, cwd):
     return subprocess.Popen(
-        [sys.executable, "-m", "snnc.cli", *arguments],
+        [sys.executable, "-m", "snnc", *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -313,7 +313,7 @@ def snnc(*arguments, cwd):
 def test_a_full_standard_output_is_one_sentence(build):
     with open("/dev/full", "w") as full:
         process = subprocess.run(
-            [sys.executable, "-m", "snnc.cli", "inspect", str(build)],
+            [sys.executable, "-m", "snnc", "inspect", str(build)],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

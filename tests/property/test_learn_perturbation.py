@@ -1,12 +1,10 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snnc.ir.graph import Granularity, Reset
-from snnc.learn.neurons import Fire
-from snnc.learn.objectives.perturbation import ascend, project, uniform_start
+from snnc.learn.objectives.perturbation import ascend, normal_start, project, uniform_start
 from snnc.learn.objectives.rfgsm import rfgsm
-from snnc.learn.prune.magnitude import kept, magnitude_mask
-from snnc.learn.surrogates import TRIANGLE
+from snnc.learn.prune.counts import kept
+from snnc.learn.prune.magnitude import magnitude_mask
 from torch import nn
 
 FEW = settings(max_examples=40, deadline=None)
@@ -36,6 +34,11 @@ def test_every_attack_stays_within_epsilon_and_within_the_pixels(seed, epsilon):
         network, lambda y: y[:, 0].sum(), images, start, epsilon=epsilon, step=epsilon, steps=3
     )
     assert_within(start, images, epsilon)
+    near = normal_start(images, draw)
+    found_from_noise = ascend(
+        network, lambda y: y[:, 0].sum(), images, near, epsilon=epsilon, step=0.0, steps=1
+    )
+    assert_within(found_from_noise, images, epsilon)
     assert_within(found, images, epsilon)
     assert_within(rfgsm(network, images, epsilon, draw), images, epsilon)
 
@@ -47,39 +50,6 @@ def test_projection_keeps_what_is_already_inside(seed, epsilon):
     inside = uniform_start(images, epsilon / 2, torch.Generator().manual_seed(seed))
     # (moved - images) + images is not exact in float32 near 1
     torch.testing.assert_close(project(inside, images, epsilon), inside, rtol=0, atol=1e-7)
-
-
-@FEW
-@given(st.floats(0.01, 2.0), st.floats(0.05, 2.0), st.integers(1, 64))
-def test_soft_reset_rates_approach_the_clipped_relu(x, threshold, steps):
-    neuron = Fire(
-        threshold=torch.tensor(threshold, dtype=torch.float64),
-        granularity=Granularity.LAYER,
-        reset=Reset.SUBTRACT,
-        keep=1.0,
-        steps=steps,
-        surrogate=TRIANGLE,
-    )
-    rate = neuron(torch.full((steps, 1), x, dtype=torch.float64)).mean().item()
-    # one spike more or less; 1e-9 for sums of up to 64 float64 terms
-    assert abs(rate * threshold - min(x, threshold)) <= threshold / steps + 1e-9
-
-
-@FEW
-@given(st.integers(1, 7), st.integers(1, 400))
-def test_hard_reset_rates_are_one_over_a_whole_number(sixteenths, periods):
-    x = sixteenths / 16 + 1 / 64  # a dyadic current: float sums are exact, no accidental ties
-    period = -(-1 // x)
-    steps = int(period) * min(periods, 64 // int(period))
-    neuron = Fire(
-        threshold=torch.tensor(1.0),
-        granularity=Granularity.LAYER,
-        reset=Reset.ZERO,
-        keep=1.0,
-        steps=steps,
-        surrogate=TRIANGLE,
-    )
-    assert neuron(torch.full((steps, 1), x)).mean().item() == torch.tensor(1 / period).item()
 
 
 @FEW

@@ -421,3 +421,15 @@ def test_overlapping_pooling_before_an_unpadded_convolution_folds():
     x = np.random.default_rng(0).random((2, 1, 4, 4))
     prepared = apply(PREPARE, graph)
     np.testing.assert_allclose(run_graph(prepared, x), run_graph(graph, x), atol=1e-12)
+
+
+def test_two_batch_norms_in_a_row_fold_into_one_layer():
+    one = floats([2.0])
+    second = BatchNorm(gain=one, shift=one, mean=floats([0.5]), var=floats([4.0]), eps=0.0)
+    graph = block(
+        ("conv", conv1()), ("bn", norm1()), ("bn2", second), ("fire", fire1()), ("last", conv1())
+    )
+    x = np.random.default_rng(0).random((2, 1, 4, 4))
+    prepared = apply(PREPARE, graph)
+    assert not any(isinstance(node.op, BatchNorm) for node in prepared.nodes)
+    np.testing.assert_allclose(run_graph(prepared, x), run_graph(graph, x), atol=1e-12)

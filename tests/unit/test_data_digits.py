@@ -76,11 +76,11 @@ def test_take_returns_the_classes_in_turn(digits):
 
 
 def test_take_balances_a_split_that_is_sorted_by_class():
-    images = np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1) / 8
-    split = Split(images=images, labels=np.array([0, 0, 0, 0, 1, 1]))
+    pixels = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
+    split = Split(pixels=pixels, white=255, labels=np.array([0, 0, 0, 0, 1, 1]))
     taken = split.take(5)
     assert taken.labels.tolist() == [0, 1, 0, 1, 0]
-    assert (taken.images.ravel() * 8).tolist() == [0, 4, 1, 5, 2]
+    assert taken.pixels.ravel().tolist() == [0, 4, 1, 5, 2]
 
 
 def test_take_of_all_samples_is_allowed(digits):

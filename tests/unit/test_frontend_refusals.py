@@ -100,7 +100,7 @@ FUNCTIONS = {
         lambda m, x: (m.conv(x) + m.twin(x).mean((2, 3), keepdim=True)).flatten(1),
         "adds maps of shapes",
     ),
-    "constant inside": (lambda m, x: (m.conv(x) * 0.5).flatten(1), "in the middle of the network"),
+    "constant inside": (lambda m, x: (m.conv(x) + 0.5).flatten(1), "in the middle of the network"),
     "negative scale": (lambda m, x: (x * -1.0).flatten(1), "not positive"),
     "constant for each pixel": (
         lambda m, x: (x - torch.ones(8, 6)).flatten(1),

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from snnc import data
 from snnc.errors import InvalidFile, InvalidSetting, Refusal, UnknownName
 from snnc.learn.objectives import Standard, Trades
 from snnc.learn.recipes import available, differences, load_recipe, override, read_recipe
@@ -17,7 +18,7 @@ def refused(*overrides):
 def test_the_digits_recipe_is_installed_and_valid():
     recipe = load_recipe("digits")
     assert "digits" in available()
-    assert (recipe.name, recipe.data, recipe.convert.steps) == ("digits", "digits", 8)
+    assert (recipe.name, recipe.data.name, recipe.convert.steps) == ("digits", "digits", 8)
     assert recipe.prune.sparsity >= 0.9
     assert isinstance(recipe.train.objective, Trades)
     assert recipe.twin is not None and recipe.twin.objective == Standard()
@@ -84,7 +85,14 @@ def test_all_problems_are_told_at_once():
         ("train.objective.epsilon=2", "train.objective.epsilon: is 2; take at most 1"),
         ("prune.sparsity=1", "prune.sparsity: is 1; take less than 1"),
         ("prune.sparsity=-1", "prune.sparsity: is -1; take at least 0"),
-        ("prune.method='hydra'", "prune.method: is 'hydra'; known: magnitude"),
+        ("prune.method='hidra'", "prune.method: is 'hidra'; did you mean 'hydra'"),
+        ("prune.method='hydra'", "prune.scores: is missing; add it"),
+        ("data.augment=[{kind='flop'}]", "data.augment.0.kind: is 'flop'; did you mean 'flip'"),
+        ("data.augment=[{kind='crop', pad=4}]", "data.augment.0.pad: is not a key; did you mean"),
+        ("data.augment=[{padding=4}]", "data.augment.0: has no kind; add kind = one of crop, flip"),
+        ("data.samples=0", "data.samples: is 0; take at least 1"),
+        ("train.precision='float16'", "train.precision: is 'float16'; did you mean 'bfloat16'"),
+        ("train.curriculum={start=0.5, epochs=20}", "train: is "),
         ("train.objective.kind='tradse'", "train.objective.kind: is 'tradse'; did you mean 'trad"),
         ("twin.objective={}", "twin.objective: has no kind; add kind = one of standard, pgd"),
         ("convert.reset='zer'", "convert.reset: is 'zer'; did you mean 'zero'?"),
@@ -94,7 +102,7 @@ def test_all_problems_are_told_at_once():
         ("train.rate=inf", "train.rate: is inf; give a finite number"),
         ("train.batch=true", "train.batch: is True; give a whole number"),
         ("train.batch=1.5", "train.batch: is 1.5; give a whole number"),
-        ("data=3", "data: is 3; give text in quotes"),
+        ("data.name=3", "data.name: is 3; give text in quotes"),
         ("model=3", "model: is 3; give a table"),
         ("format=2", "format: is 2; known: 1"),
     ],
@@ -147,3 +155,39 @@ def test_the_twin_differs_in_its_objective_only():
     assert {twin.train.objective, twin.prune.finetune.objective, twin.finetune.objective} == {
         Standard()
     }
+
+
+def test_an_extending_recipe_says_only_what_differs(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "digits"\n[train]\nepochs = 3\n')
+    mine, base = load_recipe(path), load_recipe("digits")
+    assert mine.train.epochs == 3
+    assert mine.train.model_copy(update={"epochs": 20}) == base.train
+    assert mine.finetune == base.finetune
+
+
+def test_a_table_that_names_its_kind_replaces_the_other(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "digits"\n[prune]\nmethod = "random"\nsparsity = 0.5\n')
+    assert load_recipe(path).prune.finetune is None
+
+
+def test_a_path_to_extend_is_relative_to_its_file(tmp_path):
+    (tmp_path / "base.toml").write_bytes(available()["digits"])
+    (tmp_path / "mine.toml").write_text('extends = "base.toml"\nseed = 7\n')
+    assert load_recipe(tmp_path / "mine.toml").seed == 7
+
+
+def test_recipes_that_extend_each_other_are_refused(tmp_path):
+    (tmp_path / "a.toml").write_text('extends = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"\n')
+    with pytest.raises(InvalidFile, match=r"a\.toml extends .*b\.toml extends .*a\.toml; take out"):
+        load_recipe(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("name", sorted(available()))
+def test_every_installed_recipe_is_valid_and_described(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.about is not None
+    assert recipe.data.name in data.names()

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,10 +17,12 @@ from snnc.errors import (
     UnknownName,
 )
 from snnc.frontend.checkpoint import load_checkpoint, to_module
-from snnc.learn.prune import prunable
+from snnc.learn.prune import Random, prunable
 from snnc.learn.recipes import load_recipe
-from snnc.learn.run import stage_seed, train
+from snnc.learn.run import HERE, train
+from snnc.learn.seeds import spread, train_seeds
 from snnc.learn.spiking import SpikingNetwork
+from snnc.learn.stage import derived
 from snnc_models.small import small_conv
 
 QUICK = (
@@ -37,7 +40,7 @@ QUICK = (
     "finetune.epochs=2",
     "finetune.batch=256",
 )
-STAGES = ["train", "prune", "convert", "finetune"]
+STAGES = ["train", "prune", "recover", "convert", "finetune"]
 
 
 class Killed(BaseException):
@@ -58,9 +61,10 @@ def whole(tmp_path_factory):
     return run(tmp_path_factory.mktemp("whole"))
 
 
-def run(directory, *overrides, resume=False, progress=lambda stage, advance: None):
+def run(directory, *overrides, resume=False, progress=lambda stage, advance: None, every=60.0):
     recipe = load_recipe("digits", [*QUICK, *overrides])
-    return train(recipe, directory, resume=resume, progress=progress)
+    where = replace(HERE, every=every)
+    return train(recipe, directory, resume=resume, progress=progress, where=where)
 
 
 def weights(path):
@@ -78,7 +82,7 @@ def test_every_stage_leaves_a_checkpoint_and_its_metrics(whole):
     for number, result in enumerate(whole.stages, start=1):
         assert result.checkpoint.name == f"{number:02}-{result.name}.pt"
         stored = json.loads(result.checkpoint.with_suffix(".json").read_text())
-        assert stored == {"seconds": result.seconds, "metrics": result.metrics}
+        assert stored["seconds"] == result.seconds and stored["metrics"] == result.metrics
         assert 0 <= result.metrics["test_accuracy"] <= 1
 
 
@@ -87,7 +91,7 @@ def test_the_model_is_the_finetuned_spiking_network(whole):
     network = to_module(checkpoint)
     assert isinstance(network, SpikingNetwork) and checkpoint.kind == "snn"
     assert checkpoint.class_names == tuple("0123456789")
-    assert same(whole.model, whole.stages[3].checkpoint)
+    assert same(whole.model, whole.stages[4].checkpoint)
     assert load_checkpoint(whole.ann).kind == load_checkpoint(whole.twin_ann).kind == "ann"
     assert checkpoint.provenance["recipe"]["seed"] == 0
     assert checkpoint.provenance["stage"] == "finetune"
@@ -115,7 +119,7 @@ def test_a_recipe_without_a_twin_trains_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stage", "done"), [("train", 1), ("prune", 1), ("convert", 2), ("finetune", 1)]
+    ("stage", "done"), [("train", 1), ("recover", 1), ("convert", 2), ("finetune", 1)]
 )
 def test_an_interrupted_run_ends_with_the_same_weights(whole, tmp_path, stage, done):
     def interrupt(name, advance):
@@ -168,7 +172,7 @@ def test_a_repeated_stage_repeats_those_that_build_on_it(whole, tmp_path):
     (copied / "checkpoints" / "02-prune.json").unlink()
     seen = []
     again = run(copied, resume=True, progress=lambda stage, advance: seen.append(stage))
-    assert list(dict.fromkeys(seen)) == ["prune", "convert", "finetune"]
+    assert list(dict.fromkeys(seen)) == ["recover", "convert", "finetune"]
     assert same(again.model, whole.model)
 
 
@@ -208,7 +212,7 @@ def test_a_run_is_never_replaced(whole):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"seconds": 1}'])
 def test_a_damaged_record_is_refused(tmp_path, content):
     def interrupt(name, advance):
-        if name == "prune":
+        if name == "recover":
             raise Killed
 
     with pytest.raises(Killed):
@@ -220,14 +224,14 @@ def test_a_damaged_record_is_refused(tmp_path, content):
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     def interrupt(name, advance):
-        if name == "prune":
+        if name == "recover":
             raise Killed
 
     with pytest.raises(Killed):
         run(tmp_path, progress=interrupt)
-    path = tmp_path / "checkpoints" / "01-train.pt"
+    path = tmp_path / "checkpoints" / "02-prune.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InvalidFile, match=r"01-train\.pt"):
+    with pytest.raises(InvalidFile, match=r"02-prune\.pt"):
         run(tmp_path, resume=True)
 
 
@@ -239,12 +243,13 @@ def test_a_loss_that_is_not_a_number_names_its_stage(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ("data='digit'", UnknownName, "did you mean 'digits'"),
+        ("data.name='digit'", UnknownName, "did you mean 'digits'"),
         ("model.architecture='smal_conv'", UnknownName, "did you mean 'small_conv'"),
         ("model.arguments={chanels=[4]}", InvalidSetting, "chanels"),
         ("model.arguments={classes=3}", InvalidSetting, "not 10 logits"),
-        ("model.arguments={in_channels=3}", InvalidSetting, "does not fit data 'digits'"),
-        ("model.arguments={pool_after=[4]}", InvalidSetting, "pool after blocks that exist"),
+        ("model.arguments={size=16}", InvalidSetting, "does not fit data 'digits'"),
+        ("model.arguments={in_channels=3}", InvalidSetting, "1 means for 3 input channels"),
+        ("model.arguments={pool_after=[4]}", InvalidSetting, "name some of the 3 blocks"),
         ("prune.sparsity=0.9999999999999", Refusal, "conv1: sparsity .* leaves none"),
     ],
 )
@@ -255,5 +260,99 @@ def test_a_model_or_data_set_that_does_not_fit_is_refused(tmp_path, change, erro
 
 
 def test_stages_have_streams_of_their_own():
-    seeds = {stage_seed(seed, stage) for seed in (0, 1) for stage in STAGES}
-    assert len(seeds) == 8 and all(0 <= seed < 2**63 for seed in seeds)
+    seeds = {derived(seed, stage) for seed in (0, 1) for stage in STAGES}
+    assert len(seeds) == 10 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_run_takes_over_what_another_has_trained_already(whole, tmp_path):
+    recipe = load_recipe("digits", [*QUICK, "prune.sparsity=0.7"])
+    seen = []
+    where = replace(HERE, reuse=(whole.directory,))
+    result = train(
+        recipe, tmp_path, resume=False, progress=lambda stage, _: seen.append(stage), where=where
+    )
+    assert "train" not in seen and "twin-train" not in seen and "recover" in seen
+    assert same(result.stages[0].checkpoint, whole.stages[0].checkpoint)
+    assert result.stages[0].metrics == whole.stages[0].metrics
+    assert not same(result.model, whole.model)
+
+
+def test_nothing_is_taken_over_from_another_seed(whole, tmp_path):
+    recipe = load_recipe("digits", [*QUICK, "seed=1"]).model_copy(update={"twin": None})
+    seen = []
+    where = replace(HERE, reuse=(whole.directory,))
+    train(recipe, tmp_path, resume=False, progress=lambda stage, _: seen.append(stage), where=where)
+    assert "train" in seen
+
+
+def test_only_the_stages_of_the_recipe_run(tmp_path):
+    recipe = load_recipe("digits", QUICK)
+    direct = recipe.finetune.model_copy(update={"epochs": 1})
+    recipe = recipe.model_copy(
+        update={
+            "train": None,
+            "prune": Random(sparsity=0.5),
+            "convert": recipe.convert.model_copy(update={"restart": True, "balance": None}),
+            "finetune": None,
+            "direct": direct,
+            "twin": None,
+        }
+    )
+    result = train(recipe, tmp_path, resume=False, progress=lambda stage, advance: None)
+    assert [stage.name for stage in result.stages] == ["prune", "convert", "direct"]
+    assert result.ann == result.stages[0].checkpoint
+    assert result.stages[-1].metrics["sparsity"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_run_killed_within_a_stage_goes_on_there_and_leaves_no_snapshot(whole, tmp_path):
+    seen = []
+
+    def interrupt(name, advance):
+        if name == "finetune" and advance.done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, progress=interrupt, every=0.0)
+    assert list((tmp_path / "checkpoints").glob("*.part*"))
+    result = run(tmp_path, resume=True, progress=lambda stage, a: seen.append((stage, a.done)))
+    assert seen[0] == ("finetune", 2)
+    assert same(result.model, whole.model)
+    assert not list((tmp_path / "checkpoints").glob("*.part*"))
+
+
+def test_several_seeds_give_a_mean_and_a_deviation(tmp_path):
+    recipe = load_recipe("digits", QUICK).model_copy(update={"twin": None})
+    results = train_seeds(
+        recipe, tmp_path, [0, 1], resume=False, progress=lambda seed: lambda stage, advance: None
+    )
+    assert [result.directory.name for result in results] == ["seed-0", "seed-1"]
+    (found,) = (s for s in spread(results) if (s.stage, s.metric) == ("finetune", "test_accuracy"))
+    values = [result.stages[-1].metrics["test_accuracy"] for result in results]
+    assert found.values == tuple(values) and values[0] != values[1]
+    assert found.mean == pytest.approx(sum(values) / 2)
+    assert found.deviation == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1], [-1]])
+def test_seeds_that_make_no_sense_are_refused(tmp_path, seeds):
+    with pytest.raises(InvalidSetting, match="give different whole numbers"):
+        train_seeds(
+            load_recipe("digits", QUICK), tmp_path, seeds, resume=False, progress=lambda seed: None
+        )
+
+
+def test_a_network_of_ones_own_trains_only_with_trust(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from snnc_models.small import small_conv\n"
+        "def net(channels):\n    return small_conv(channels=channels, pool_after=[1])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "model={architecture='mine:net', arguments={channels=[4]}}"
+    recipe = load_recipe("digits", [*QUICK, own]).model_copy(update={"twin": None})
+    with pytest.raises(InvalidSetting, match="trust"):
+        train(recipe, tmp_path / "run", resume=False, progress=lambda stage, advance: None)
+    where = replace(HERE, trust=True)
+    result = train(
+        recipe, tmp_path / "run", resume=False, progress=lambda stage, advance: None, where=where
+    )
+    assert load_checkpoint(result.model).architecture == "mine:net"

@@ -22,6 +22,7 @@ from snnc.errors import Refusal, SnncError
 COMMANDS = {  # name -> (module, attribute, help); a module is imported only to run it
     "demo": ("snnc.cli.demo", "demo", "Run the whole chain on real digits and write a report."),
     "train": ("snnc.cli.train", "train", "Train a robust, sparse spiking network by a recipe."),
+    "recipes": ("snnc.cli.recipes", "recipes", "List the recipes, what to expect, what it costs."),
     "compile": ("snnc.cli.compile", "compile_", "Compile a network to integers for a target."),
     "check": ("snnc.cli.compile", "check", "List every reason a target cannot run a network."),
     "simulate": ("snnc.cli.simulate", "simulate", "Run the deployed integers on a data set."),

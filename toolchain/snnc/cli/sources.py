@@ -36,7 +36,7 @@ def load_split(name: str, *, split: str, samples: int | None, root: Path | None)
     """Return a split of a data set, or its first `samples` in class-balanced order.
 
     Raises:
-        UnknownName, InvalidSetting, InvalidFile.
+        UnknownName, InvalidSetting, InvalidFile, Refusal, MissingDependency.
     """
     from snnc import data
 
@@ -62,9 +62,18 @@ def data_options(command: click.decorators.FC) -> click.decorators.FC:
         click.option("--samples", type=int, help="Use so many, class balanced.  [default: all]"),
         click.option("--split", default="test", show_default=True, help="train, validation, test."),
         click.option(
-            "--data-root", type=click.Path(path_type=Path), help="Where downloaded data sets lie."
+            "--data-root",
+            type=click.Path(path_type=Path),
+            help="Folder with the files of the data set.  [default: what SNNC_DATA names]",
         ),
-        click.option("--data", "data_name", default="digits", show_default=True, help="Data set."),
+        click.option(
+            "--data",
+            "data_name",
+            default="digits",
+            show_default=True,
+            help="digits, mnist, fashion_mnist, cifar10, cifar100, svhn, tinyimagenet, or folder: "
+            "images of your own in train/CLASS/ and test/CLASS/ under --data-root.",
+        ),
     ):
         command = option(command)
     return command
@@ -87,8 +96,8 @@ def same_network(graph: Graph, built: Graph, path: Path) -> None:
 
 def same_shape(graph_shape: tuple[int, ...], split: Split, data_name: str) -> None:
     """Refuse a data set whose images the network cannot read."""
-    if split.images.shape[1:] != graph_shape:
+    if split.pixels.shape[1:] != graph_shape:
         raise InvalidSetting(
-            f"images of {data_name} have shape {split.images.shape[1:]}, the network reads "
+            f"images of {data_name} have shape {split.pixels.shape[1:]}, the network reads "
             f"{graph_shape}; choose the data set it was trained on"
         )

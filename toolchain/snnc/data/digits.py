@@ -15,17 +15,15 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from snnc.data.dataset import Dataset, Labels, Split, class_balanced
+from snnc.data.dataset import Dataset, Labels, Pixels, Split, class_balanced
 from snnc.errors import InvalidFile, InvalidSetting, MissingDependency
 
 # SHA-256 of the (1797, 8, 8) pixels and then the (1797,) labels, one byte each, in the order of
 # scikit-learn; computed from scikit-learn 1.9.1.
 DIGEST = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 TRAIN, VALIDATION = 60, 20  # percent of each class; the rest is the test split
-
-Bytes = npt.NDArray[np.uint8]
+WHITE = 16
 
 
 def load_digits(root: Path | None) -> Dataset:
@@ -58,7 +56,7 @@ def load_digits(root: Path | None) -> Dataset:
     )
 
 
-def _read() -> tuple[Bytes, Labels]:
+def _read() -> tuple[Pixels, Labels]:
     """Return scans (samples, 8, 8) with values 0 to 16, and labels (samples,)."""
     try:
         from sklearn import datasets
@@ -70,7 +68,7 @@ def _read() -> tuple[Bytes, Labels]:
     return bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
 
 
-def _divide(scans: Bytes, labels: Labels) -> tuple[list[int], list[int], list[int]]:
+def _divide(scans: Pixels, labels: Labels) -> tuple[list[int], list[int], list[int]]:
     """Return the rows of the train, validation and test split by the rule of this module."""
     keys = [hashlib.sha256(scan.tobytes()).digest() for scan in scans]
     train: list[int] = []
@@ -86,9 +84,8 @@ def _divide(scans: Bytes, labels: Labels) -> tuple[list[int], list[int], list[in
     return train, validation, test
 
 
-def _split(scans: Bytes, labels: Labels, rows: list[int]) -> Split:
+def _split(scans: Pixels, labels: Labels, rows: list[int]) -> Split:
     """Return those rows as images, in class-balanced order."""
     chosen = np.array(rows)
     chosen = chosen[class_balanced(labels[chosen])]
-    images = scans[chosen][:, np.newaxis].astype(np.float32) / np.float32(16)
-    return Split(images=images, labels=labels[chosen])
+    return Split(pixels=scans[chosen][:, np.newaxis], white=WHITE, labels=labels[chosen])

@@ -1,20 +1,26 @@
-"""Rules for + - * /: sums of maps, and constants applied to the pixels.
+"""Rules for + - * /: sums of maps, factors of maps, and constants applied to the pixels.
 
 Pixels are tracked as y = (x - m) / s for each channel, which stays of that form:
 
     y + c = (x - (m - s c)) / s        y * c = (x - m) / (s / c)
     y - c = (x - (m + s c)) / s        y / c = (x - m) / (s c)
+
+A factor of what neurons emit is a synapse of that weight from each neuron to its place in
+the map; a factor of any other map is a batch norm with that gain and no statistics.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
 from snnc.frontend.advice import PRODUCT
 from snnc.frontend.sites import Map, Result, Scaling, Site, array, refuse
-from snnc.ir.graph import Add, Identity
-from snnc.ir.weights import FloatArray, Shape, floats
+from snnc.ir.graph import Add, BatchNorm, Identity, Op
+from snnc.ir.weights import FloatArray, Shape, floats, scale_rows
+from snnc.passes.rewrite import diagonal
 
 Operand = Map | Tensor | int | float
 
@@ -49,7 +55,7 @@ def subtract(site: Site, input: Operand, other: Operand, *, alpha: float = 1) ->
 
 
 def multiply(site: Site, input: Operand, other: Operand) -> Result:
-    """`input * other`, of pixels and a constant."""
+    """`input * other`, of a map and a constant, one for all channels or one for each."""
     match input, other:
         case Map(), Map():
             refuse(*PRODUCT)
@@ -60,7 +66,7 @@ def multiply(site: Site, input: Operand, other: Operand) -> Result:
 
 
 def divide(site: Site, input: Operand, other: Operand) -> Result:
-    """`input / other`, of pixels and a constant."""
+    """`input / other`, of a map and a constant, one for all channels or one for each."""
     match input, other:
         case Map(), Map():
             refuse(*PRODUCT)
@@ -74,7 +80,7 @@ def _shifted(image: Map, constant: Operand, sign: float) -> Result:
     """Subtract sign * constant."""
     values = _per_channel(constant, image.shape)
     if image.scaling is None:
-        return _unchanged(values, 0.0)
+        return _unchanged(values)
     mean, std = image.scaling.mean, image.scaling.std
     return Scaling(mean=floats(mean + sign * std * values), std=std)
 
@@ -82,21 +88,35 @@ def _shifted(image: Map, constant: Operand, sign: float) -> Result:
 def _stretched(image: Map, constant: Operand, *, divide_by: bool) -> Result:
     values = _per_channel(constant, image.shape)
     if image.scaling is None:
-        return _unchanged(values, 1.0)
+        with np.errstate(divide="ignore"):  # infinity is refused below
+            return (_factor(image, floats(1.0 / values if divide_by else values)),)
     if not (np.isfinite(values) & (values > 0)).all():
         refuse("scales pixels by a number that is not positive", "use a positive finite number")
     mean, std = image.scaling.mean, image.scaling.std
     return Scaling(mean=mean, std=floats(std * values if divide_by else std / values))
 
 
-def _unchanged(values: FloatArray, neutral: float) -> Result:
-    """Accept + 0 and * 1 (Python's `sum` begins with 0); refuse other constants."""
-    if (values == neutral).all():
+def _unchanged(values: FloatArray) -> Result:
+    """Accept + 0 (Python's `sum` begins with 0); refuse other constants."""
+    if (values == 0.0).all():
         return (Identity(),)
     refuse(
-        "applies a constant in the middle of the network",
-        "move it into the weights before it, or use batch norm; on the input it is a normalisation",
+        "adds a constant in the middle of the network",
+        "move it into the bias before it, or use batch norm; on the input it is a normalisation",
     )
+
+
+def _factor(image: Map, values: FloatArray) -> Op:
+    """Return the op that multiplies each channel of a map by its value."""
+    if (values == 1.0).all():
+        return Identity()
+    if not np.isfinite(values).all():
+        refuse("scales a map by a number that is not finite", "divide by numbers other than 0")
+    if image.fires:
+        synapses = diagonal(image.shape, 1.0)
+        return replace(synapses, weight=scale_rows(synapses.weight, values))
+    zeros, ones = floats(np.zeros_like(values)), floats(np.ones_like(values))
+    return BatchNorm(gain=values, shift=zeros, mean=zeros, var=ones, eps=0.0)
 
 
 def _per_channel(constant: Operand, shape: Shape) -> FloatArray:

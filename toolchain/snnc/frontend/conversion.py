@@ -15,6 +15,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from snnc.errors import Issue, Unsupported
+from snnc.frontend import synapses
 from snnc.frontend.advice import advice
 from snnc.frontend.observed import Varying, place
 from snnc.frontend.sites import Map, Refused, Result, Rule, Scaling, Site
@@ -32,6 +33,7 @@ from snnc.ir.graph import (
     Normalize,
     Op,
     Readout,
+    Relu,
 )
 from snnc.ir.program import INPUT
 from snnc.ir.weights import Shape, floats
@@ -110,8 +112,25 @@ class Conversion:
             between = self._unique(f"{name}.{type(op).__name__.lower()}")
             self.nodes.append(Node(between, op, inputs))
             inputs = (between,)
-        self.nodes.append(Node(name, result[-1], inputs))
-        return Map(name, shape)
+        last = result[-1]
+        if isinstance(last, BatchNorm):
+            last, inputs = self._after_batch_norms(last, *inputs)
+        self.nodes.append(Node(name, last, inputs))
+        return Map(name, shape, fires=self._fires(last, node))
+
+    def _fires(self, op: Op, node: torch.fx.Node) -> bool:
+        """Say whether an op emits what neurons emit."""
+        if isinstance(op, Identity):
+            read = [self.values[source] for source in self._maps_of(node)]
+            return all(isinstance(value, Map) and value.fires for value in read)
+        return isinstance(op, Fire | Relu)
+
+    def _after_batch_norms(self, op: BatchNorm, source: str) -> tuple[BatchNorm, tuple[str, ...]]:
+        """Return a batch norm of a batch norm as one, and what that one reads."""
+        first = next(node for node in self.nodes if node.name == source)
+        if not isinstance(first.op, BatchNorm):
+            return op, (source,)
+        return synapses.composed(first.op, op), first.inputs
 
     def _apply_rule(self, node: torch.fx.Node, seen: Varying) -> Result:
         site = Site(node, seen.shape[1:])

@@ -35,6 +35,7 @@ class Map:
     source: str
     shape: Shape  # without the batch
     scaling: Scaling | None = None  # of the pixels; None for what is not the input itself
+    fires: bool = False  # what neurons emit: spikes, or the ReLU that will become spikes
 
 
 @dataclass(frozen=True)

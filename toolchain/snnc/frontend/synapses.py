@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor, nn
 
 from snnc.frontend.sites import Map, Pair, Result, Site, array, pair, refuse
 from snnc.ir.graph import BatchNorm, Conv2d, Linear
-from snnc.ir.weights import FloatArray, pack
+from snnc.ir.weights import FloatArray, floats, pack
 
 Two = int | tuple[int, ...]
 
@@ -111,6 +113,23 @@ def batch_norm_module(site: Site, module: nn.BatchNorm1d | nn.BatchNorm2d, input
         module.weight,
         module.bias,
         eps=module.eps,
+    )
+
+
+def composed(first: BatchNorm, second: BatchNorm) -> BatchNorm:
+    """Return the batch norm that does what two in a row do.
+
+    With k = gain2 / sqrt(var2 + eps2), the second is y -> k (y - mean2) + shift2, so
+
+        gain = k gain1        shift = k (shift1 - mean2) + shift2
+
+    and the statistics are those of the first.
+    """
+    factor = second.gain / np.sqrt(second.var + second.eps)
+    return replace(
+        first,
+        gain=floats(factor * first.gain),
+        shift=floats(factor * (first.shift - second.mean) + second.shift),
     )
 
 

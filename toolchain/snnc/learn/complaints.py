@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from snnc.errors import Issue, Refusal, nearest
 
+TAGS = frozenset({"kind", "method"})  # keys that say which member of a union a table is
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 KINDS = {
     "int_type": "a whole number",
@@ -47,11 +48,13 @@ def _issue(model: type[BaseModel], table: Mapping[str, Any], details: ErrorDetai
         case "missing":
             return Issue(name, "is missing", "add it; a recipe has no defaults", "missing-key")
         case "union_tag_not_found":
-            remedy = f"add kind = one of {', '.join(_tags(model, place))}"
-            return Issue(name, "has no kind", remedy, "missing-key")
+            key, tags = _tags(model, table, place)
+            remedy = f"add {key} = one of {', '.join(tags)}"
+            return Issue(name, f"has no {key}", remedy, "missing-key")
         case "union_tag_invalid":
-            remedy = nearest(str(context["tag"]), _tags(model, place))
-            return Issue(f"{name}.kind", f"is {context['tag']!r}", remedy, "unknown-kind")
+            key, tags = _tags(model, table, place)
+            remedy = nearest(str(context["tag"]), tags)
+            return Issue(f"{name}.{key}", f"is {context['tag']!r}", remedy, "unknown-kind")
         case "literal_error":
             known = [word.strip("'") for word in str(context["expected"]).split(" or ")]
             known = [word.strip("' ") for part in known for word in part.split(",")]
@@ -69,36 +72,60 @@ def _without_tags(table: Mapping[str, Any], details: ErrorDetails) -> list[str]:
     place: list[str] = []
     here: object = table
     for part in details["loc"]:
-        if isinstance(here, Mapping) and here.get("kind") == part:
+        if isinstance(here, Mapping) and part in (here.get(tag) for tag in TAGS):
             continue
         place.append(str(part))
-        here = here.get(part) if isinstance(here, Mapping) else None
+        here = _inside(here, part)
     return place
+
+
+def _inside(here: object, part: str | int) -> object:
+    """Return an entry of a table or of a list of tables, None where there is none."""
+    if isinstance(here, Mapping):
+        return here.get(part)
+    if isinstance(here, list) and str(part).isdigit() and int(part) < len(here):
+        return here[int(part)]
+    return None
 
 
 def _keys(model: type[BaseModel], table: Mapping[str, Any], place: Sequence[str]) -> list[str]:
     """Return the keys that the table at `place` may have."""
-    here: object = table
+    return list(_candidates(model, table, place)[0].model_fields)
+
+
+def _tags(
+    model: type[BaseModel], table: Mapping[str, Any], place: Sequence[str]
+) -> tuple[str, list[str]]:
+    """Return the key that says which kind the table at `place` is, and the kinds there are."""
+    found = [tag for tag in map(_tag, _candidates(model, table, place)) if tag is not None]
+    return found[0][0], [kind for _, kind in found]
+
+
+def _candidates(
+    model: type[BaseModel], table: Mapping[str, Any], place: Sequence[str]
+) -> list[type[BaseModel]]:
+    """Return the settings classes that the table at `place` may be: one, or all of a union."""
+    models, here = [model], cast(object, table)
     for part in place:
-        here = here[part] if isinstance(here, Mapping) else None
-        models = _models(model.model_fields[part].annotation)
-        kind = here.get("kind") if isinstance(here, Mapping) else None
-        model = next((m for m in models if _tag(m) == kind), models[0])
-    return list(model.model_fields)
+        here = _inside(here, part)
+        if not part.isdigit():  # an entry of a list is what the list is of
+            models = _models(models[0].model_fields[part].annotation)
+        models = [m for m in models if _is_of(m, here)] or models
+    return models
 
 
-def _tags(model: type[BaseModel], place: Sequence[str]) -> list[str]:
-    """Return the kinds that the table at `place` may be."""
-    models = [model]
-    for part in place:
-        models = _models(models[0].model_fields[part].annotation)
-    return [tag for tag in map(_tag, models) if tag is not None]
+def _is_of(model: type[BaseModel], here: object) -> bool:
+    """Tell whether a table says that it is this member of a union."""
+    tag = _tag(model)
+    return tag is not None and isinstance(here, Mapping) and here.get(tag[0]) == tag[1]
 
 
-def _tag(model: type[BaseModel]) -> str | None:
-    """Return the kind of a member of a union, None of a model that is no member."""
-    field = model.model_fields.get("kind")
-    return None if field is None else str(field.default)
+def _tag(model: type[BaseModel]) -> tuple[str, str] | None:
+    """Return key and kind of a member of a union, None of a model that is no member."""
+    for key in TAGS:
+        if key in model.model_fields:
+            return key, str(model.model_fields[key].default)
+    return None
 
 
 def _models(annotation: object) -> list[type[BaseModel]]:

@@ -1,36 +1,41 @@
-"""Adversarial finetuning of the spiking network: weights, batch norm and thresholds.
+"""Training the spiking network itself: weights, batch norm and thresholds.
 
-Source: Schmolli et al., CPAL 2025, equation 8 and algorithm 1, lines 17 to 33.
+After a conversion this is the papers' adversarial finetuning (Schmolli et al., CPAL 2025,
+equation 8 and algorithm 1, lines 17 to 33); from untrained weights it is their end-to-end
+baseline. Which adversary trains it is the objective's choice.
 """
 
 from __future__ import annotations
 
-import torch
-
-from snnc.learn.prune import sparsity
+from snnc.learn.fit import Training
+from snnc.learn.prune.masks import sparsity
 from snnc.learn.spiking import mean_thresholds, spiking_copy
-from snnc.learn.stage import Progress, State, TrainingData
-from snnc.learn.train import Training, train
+from snnc.learn.stage import Context, State, TrainingData
+from snnc.learn.train import train
 
 
 def finetune(
     state: State,
     settings: Training,
     data: TrainingData,
-    generator: torch.Generator,
-    progress: Progress,
+    context: Context,
+    *,
+    learn_thresholds: bool,
 ) -> State:
     """Return the finetuned spiking network.
 
-    All parameters learn, thresholds with them, by back-propagation through time and
-    through the reset. A weight that is zero on the way in is exactly zero on the way out.
+    All parameters learn, by back-propagation through time and through the reset; thresholds
+    only if `learn_thresholds`. A weight that is zero on the way in is exactly zero on the
+    way out.
 
     Raises:
         InvalidSetting: the network does not spike.
         TrainingFailed: a loss is not finite.
     """
-    spiking = State(network=spiking_copy(state.network, "finetune"))
-    tuned = train(spiking, settings, data, generator, progress)
+    network = spiking_copy(state.network, "finetune")
+    for fire in network.fires.values():
+        fire.threshold.requires_grad_(learn_thresholds)
+    tuned = train(State(network=network), settings, data, context)
     network = spiking_copy(tuned.network, "finetune")
     return State(
         network=network,

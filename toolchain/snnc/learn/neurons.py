@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snnc.errors import InvalidSetting, unreachable
+from snnc.errors import InvalidSetting
 from snnc.ir.graph import Granularity, Reset
-from snnc.learn.surrogates import Surrogate, spike
+from snnc.learn.dynamics import Rule, integrate
+from snnc.learn.surrogates import Surrogate
 
 THRESHOLD_FLOOR = 0.03  # smallest threshold a neuron runs with, from RobustSNNConversion
 
@@ -93,23 +94,15 @@ class Fire(nn.Module):
         self.steps = steps
         self.surrogate = surrogate
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Return spikes (T * N, ...) for the input current (T * N, ...), both time-major."""
-        threshold = self._aligned(current.dim() - 1)
-        v = torch.zeros_like(current[: current.shape[0] // self.steps])
-        fired = []
-        for x in expand(current, self.steps):
-            v = torch.add(x, v, alpha=self.keep)
-            spikes = spike(v - threshold, self.surrogate)
-            fired.append(spikes)
-            match self.reset:
-                case Reset.ZERO:
-                    v = v - v * spikes
-                case Reset.SUBTRACT:
-                    v = v - threshold * spikes
-                case _:
-                    unreachable(self.reset)
-        return torch.cat(fired)
+    def forward(self, current: Tensor, *, constant: bool = False) -> Tensor:
+        """Return spikes (T * N, ...) for the input current (T * N, ...), both time-major.
+
+        With `constant`, the current is (N, ...) and drives the neurons at every step. The
+        membranes are float32 at least; the spikes have the dtype of the current.
+        """
+        steps = expand(current, 1 if constant else self.steps)
+        rule = Rule(steps=self.steps, keep=self.keep, reset=self.reset, surrogate=self.surrogate)
+        return merge(integrate(steps, self._aligned(current.dim() - 1), rule))
 
     def _aligned(self, dimensions: int) -> Tensor:
         """Return the threshold in use, shaped to broadcast over a layer of `dimensions`."""

@@ -3,6 +3,10 @@
 A recipe is complete: nothing has a default, an unknown key is an error, and all errors of
 a file are told at once. A recipe is named (`digits`, found through the entry point group
 `snnc.recipes`, whose values are packages of TOML files) or is the path of a file.
+
+With `extends = "name"` a file says only what differs from another recipe: its tables are
+merged into the other's key by key, except that a table which names its `kind` or `method`
+replaces the other's, whose keys might not fit.
 """
 
 from __future__ import annotations
@@ -18,12 +22,13 @@ from pydantic import Field, ValidationError
 
 from snnc.errors import InvalidFile, InvalidSetting, UnknownName
 from snnc.ir.files import read_bytes
-from snnc.learn.complaints import InvalidRecipe, complaints
+from snnc.learn.augment import Augmentation
+from snnc.learn.complaints import TAGS, InvalidRecipe, complaints
 from snnc.learn.convert import Convert
+from snnc.learn.fit import Training
 from snnc.learn.objectives import Objective
-from snnc.learn.prune.stage import Prune
-from snnc.learn.settings import Settings
-from snnc.learn.train import Training
+from snnc.learn.prune import Prune
+from snnc.learn.settings import Count, Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,6 +39,22 @@ GROUP = "snnc.recipes"
 FORMAT = 1
 
 Table = dict[str, Any]  # a TOML document or a table of it, not yet judged
+
+
+class About(Settings):
+    """What a person wants to know before starting a run; nothing here changes a result."""
+
+    title: str
+    expected: str  # the numbers to expect, and whose they are
+    cost: str  # measured or estimated, and on what
+
+
+class Data(Settings):
+    """Which images train the network, and how they are varied."""
+
+    name: str
+    samples: Count | None = None  # the first of the training split, class-balanced; else all
+    augment: list[Augmentation]
 
 
 class Model(Settings):
@@ -50,17 +71,19 @@ class Twin(Settings):
 
 
 class Recipe(Settings):
-    """One reproducible result."""
+    """One reproducible result. Stages run in the order of their fields; absent ones do not."""
 
     format: Literal[1]
     name: str
+    about: About | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    data: str
+    data: Data
     model: Model
-    train: Training
-    prune: Prune
+    train: Training | None = None  # the dense ReLU network
+    prune: Prune | None = None
     convert: Convert
-    finetune: Training
+    finetune: Training | None = None  # the spiking network
+    direct: Training | None = None  # the spiking network again, with another objective
     twin: Twin | None = None
 
 
@@ -82,19 +105,65 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read_recipe(source: str | Path) -> Table:
-    """Return a recipe as TOML tables, not judged. Raises as `load_recipe` does."""
-    if isinstance(source, Path) or source.endswith(".toml") or "/" in source or "\\" in source:
+    """Return a recipe as TOML tables, with what it extends, not judged.
+
+    Raises as `load_recipe` does, and InvalidFile if recipes extend each other in a circle.
+    """
+    return _read(source, ())
+
+
+def _read(source: str | Path, extended_by: tuple[str, ...]) -> Table:
+    if str(source) in extended_by:
+        circle = " extends ".join((*extended_by, str(source)))
+        raise InvalidFile(f"recipe {circle}; take out one `extends`")
+    table = _parsed(source)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise InvalidFile(f"recipe {source}: extends is {base!r}; name a recipe or a .toml file")
+    if _is_path(base) and _is_path(source):  # a path is relative to the file that says it
+        base = str(Path(source).parent / base)
+    return merged(_read(base, (*extended_by, str(source))), table)
+
+
+def _parsed(source: str | Path) -> Table:
+    if _is_path(source):
         content = read_bytes(Path(source), "a recipe (.toml)")
     else:
         known = available()
-        if source not in known:
-            raise UnknownName("recipe", source, known)
-        content = known[source]
+        if str(source) not in known:
+            raise UnknownName("recipe", str(source), known)
+        content = known[str(source)]
     try:
         table: Table = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidFile(f"recipe {source} is not TOML: {error}; correct that place") from error
     return table
+
+
+def _is_path(source: str | Path) -> bool:
+    return (
+        isinstance(source, Path) or source.endswith(".toml") or "/" in source or "\\" in source
+    )
+
+
+def merged(base: Table, changes: Table) -> Table:
+    """Return the tables with changes merged in.
+
+    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    >>> merged({"a": {"kind": "x", "c": 2}}, {"a": {"kind": "y"}})
+    {'a': {'kind': 'y'}}
+    """
+    result = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and not TAGS & value.keys():
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
+    return result
 
 
 def available() -> dict[str, bytes]:

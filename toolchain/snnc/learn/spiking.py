@@ -18,6 +18,7 @@ from snnc.errors import InvalidSetting, Issue, Unsupported, unreachable
 from snnc.frontend.tracing import evaluating, trace
 from snnc.ir.graph import Granularity, Reset
 from snnc.learn.neurons import Fire, expand
+from snnc.learn.overtime import run_over_time
 from snnc.learn.surrogates import Surrogate
 from snnc.learn.views import eval_view
 
@@ -53,8 +54,10 @@ class SpikingNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes) for images (N, *input_shape) in [0, 1]."""
-        merged = images.repeat(self.steps, *(1,) * (images.dim() - 1))
-        return expand(self.body(merged), self.steps).mean(0)
+        if images.dim() == 4 and images.device.type == "cpu":
+            images = images.contiguous(memory_format=torch.channels_last)
+        logits = expand(run_over_time(self.body, images, self.steps), self.steps)
+        return logits.mean(0, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def to_spiking(

@@ -25,7 +25,8 @@ def fold_batchnorm(graph: Graph) -> Graph:
             another node reads too.
     """
     issues: list[Issue] = []
-    for node in graph.nodes:
+    for name in [node.name for node in graph.nodes]:
+        node = graph[name]  # as the folds before left it
         if not isinstance(node.op, BatchNorm):
             continue
         gain = node.op.gain / np.sqrt(node.op.var + node.op.eps)

@@ -8,9 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snnc.learn.objectives.perturbation import ascend, default_step, uniform_start
+from snnc.learn.objectives.perturbation import (
+    ascend,
+    default_step,
+    frozen_view,
+    uniform_start,
+)
 from snnc.learn.settings import Count, Epsilon, Settings
-from snnc.learn.views import eval_view
 
 
 class Pgd(Settings):
@@ -32,7 +36,7 @@ def pgd_loss(
     source               RobustSNNConversion, `utils.py` train, method "pgd"
     """
     adversarial = ascend(
-        eval_view(network),
+        frozen_view(network),
         lambda logits: F.cross_entropy(logits, labels, reduction="sum"),
         images,
         uniform_start(images, objective.epsilon, generator),

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from snnc.learn.objectives.perturbation import (
     divergence,
+    frozen_view,
     gradient_sign,
     normal_noise,
     project,
 )
 from snnc.learn.settings import Epsilon, NotNegative, Settings
-from snnc.learn.views import eval_view
 
 
 class Rfgsm(Settings):
@@ -65,6 +65,6 @@ def rfgsm_loss(
                          and one from x~
     source               Schmolli et al., CPAL 2025, equation 8
     """
-    adversarial = rfgsm(eval_view(network), images, objective.epsilon, generator)
+    adversarial = rfgsm(frozen_view(network), images, objective.epsilon, generator)
     clean = network(images)
     return F.cross_entropy(clean, labels) + objective.beta * divergence(clean, network(adversarial))

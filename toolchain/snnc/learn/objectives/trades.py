@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnc.learn.objectives.perturbation import (
-    NOISE,
     ascend,
     default_step,
     divergence,
-    normal_noise,
+    frozen_view,
+    normal_start,
 )
 from snnc.learn.settings import Count, Epsilon, NotNegative, Settings
-from snnc.learn.views import eval_view
 
 
 class Trades(Settings):
@@ -44,14 +43,14 @@ def trades_loss(
                          and one from x~
     source               RobustSNNConversion, `utils.py` train, method "tpgd"
     """
-    attacked = eval_view(network)
+    attacked = frozen_view(network)
     with torch.no_grad():
         target = attacked(images)
     adversarial = ascend(
         attacked,
         lambda logits: divergence(target, logits),
         images,
-        (images + NOISE * normal_noise(images, generator)).clamp(0, 1),
+        normal_start(images, generator),
         epsilon=objective.epsilon,
         step=default_step(objective.epsilon, objective.steps),
         steps=objective.steps,

@@ -1,38 +1,50 @@
-"""LWM, lowest weight magnitude: in each layer the smallest weights go.
+"""LWM, lowest weight magnitude: the smallest weights go.
 
-Every layer has the same sparsity ("uniform"). Source: Schmolli et al., CPAL 2025,
-equations 5 and 6; the count that stays is HYDRA's.
+Per layer, every layer has the same sparsity ("uniform"; Schmolli et al., CPAL 2025,
+equations 5 and 6). Globally, one threshold holds for all layers, as `global_unstructured`
+does in torch and in IGITUGraz/RobustModelCompression. The count that stays is HYDRA's.
 """
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from snnc.errors import InvalidSetting, Issue, Refusal
-from snnc.learn.prune.masks import apply_masks, prunable
+from snnc.errors import InvalidSetting, Refusal, unreachable
+from snnc.learn.fit import Training
+from snnc.learn.prune.counts import emptied, kept, largest
+from snnc.learn.prune.masks import Masks, masked_copy, prunable
+from snnc.learn.settings import Settings
 
 
-def kept(weights: int, sparsity: float) -> int:
-    """Return how many of a layer's weights stay: n - int((1 - k) n), with k = 1 - sparsity.
+class Magnitude(Settings):
+    """Prune the smallest weights, of each layer or of all layers together."""
 
-    The product is rounded to nine digits first, so that 0.9 of 1000 is 900 although
-    floats say otherwise. Source: `layers.py` of inspire-group/hydra.
+    method: Literal["magnitude"] = "magnitude"
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+    scope: Literal["layer", "global"]
+    finetune: Training | None = None
 
-    >>> kept(1728, 0.9), kept(36864, 0.95), kept(2560, 0.99)
-    (173, 1844, 26)
-    """
-    return weights - int(round(sparsity * weights, 9))
+
+def magnitude_masks(network: nn.Module, settings: Magnitude) -> Masks:
+    """Return the masks of the largest |weight|, first and last layer included."""
+    weights = prunable(network)
+    match settings.scope:
+        case "layer":
+            return {n: magnitude_mask(w, settings.sparsity) for n, w in weights.items()}
+        case "global":
+            return _global_masks(weights, settings.sparsity)
+        case _:
+            unreachable(settings.scope)
 
 
 def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
     """Return the mask of the `kept` largest |weight|; of equal ones the first stays."""
-    order = weight.detach().abs().flatten().argsort(descending=True, stable=True)
-    mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-    mask[order[: kept(weight.numel(), sparsity)]] = True
-    return mask.reshape(weight.shape)
+    return largest(weight.abs(), kept(weight.numel(), sparsity))
 
 
 def prune(network: nn.Module, *, sparsity: float) -> nn.Module:
@@ -44,19 +56,18 @@ def prune(network: nn.Module, *, sparsity: float) -> nn.Module:
     """
     if not 0 <= sparsity < 1:
         raise InvalidSetting(f"sparsity is {sparsity}; take a value from 0 up to, not including, 1")
-    pruned = copy.deepcopy(network)
-    weights = prunable(pruned)
-    empty = [
-        Issue(
-            name.removesuffix(".weight"),
-            f"sparsity {sparsity} leaves none of its {weight.numel()} weights",
-            "lower the sparsity or widen the layer",
-            "empty-layer",
-        )
-        for name, weight in weights.items()
-        if kept(weight.numel(), sparsity) == 0
-    ]
-    if empty:
+    if empty := emptied(prunable(network), sparsity):
         raise Refusal("cannot prune the network", empty)
-    apply_masks(pruned, {n: magnitude_mask(weight, sparsity) for n, weight in weights.items()})
-    return pruned
+    settings = Magnitude(sparsity=float(sparsity), scope="layer")
+    return masked_copy(network, magnitude_masks(network, settings), sparsity=sparsity)
+
+
+def _global_masks(weights: Mapping[str, Tensor], sparsity: float) -> Masks:
+    """Return the masks of the largest |weight| of all layers together."""
+    sizes = [weight.numel() for weight in weights.values()]
+    everything = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
+    chosen = torch.split(largest(everything, kept(len(everything), sparsity)), sizes)
+    return {
+        name: mask.reshape(weight.shape)
+        for (name, weight), mask in zip(weights.items(), chosen, strict=True)
+    }

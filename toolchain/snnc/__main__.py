@@ -1,4 +1,4 @@
-"""Run the command line: python -m snnc.cli."""
+"""Run the command line: python -m snnc (torchrun -m snnc for several processes)."""
 
 from __future__ import annotations
 
