@@ -6,9 +6,8 @@
 
 The network is the VGG-16 of HYDRA (13 convolutions, 4 poolings, 15,302,848 weights,
 276,992 neurons at 32x32) with drawn weights; images are drawn too. The papers take 100
-steps and 10 batches of 64. Taking the percentile of all currents of a first layer at once
-would need 1.7 GB for the currents alone, and running the whole prefix for each layer about
-eight times the arithmetic. Nothing here asserts on time.
+steps and 10 batches of 64, so that the currents of a first layer alone are 1.7 GB for each
+batch. Peak memory is that of the whole process. Nothing here asserts on time.
 """
 
 from __future__ import annotations

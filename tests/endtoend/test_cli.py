@@ -111,7 +111,7 @@ def test_signs_of_masking_are_looked_for_when_asked(capsys, build):
 
 
 def test_energy_prices_every_profile_and_never_hides_a_gap(capsys, build, run_directory):
-    ann = run_directory / "checkpoints" / "02-prune.pt"
+    ann = run_directory / "checkpoints" / "03-recover.pt"
     found = answer(capsys, "energy", build, "--samples", 30, "--ann", ann)
     estimates = {each["profile"]: each for each in found["estimates"]}
     assert set(estimates) >= {"cmos45-fp32-ops", "loihi1-davies2018", "loihi2-opsproxy"}
@@ -222,7 +222,7 @@ WRONG = {
 def workplace(tmp_path, monkeypatch, build, run_directory):
     """Go to a directory with a model, an ordinary network, a build and an empty file."""
     shutil.copy(run_directory / "model.pt", tmp_path)
-    shutil.copy(run_directory / "checkpoints" / "02-prune.pt", tmp_path / "ann.pt")
+    shutil.copy(run_directory / "checkpoints" / "03-recover.pt", tmp_path / "ann.pt")
     shutil.copytree(build, tmp_path / "build")
     (tmp_path / "empty.pt").touch()
     (tmp_path / "precious").mkdir()

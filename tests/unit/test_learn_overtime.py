@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from snnc.ir.graph import Granularity, Reset
+from snnc.learn import overtime, winograd
 from snnc.learn.overtime import repeated
 from snnc.learn.spiking import to_spiking
 from snnc.learn.surrogates import TRIANGLE
@@ -129,3 +130,21 @@ def test_two_training_passes_can_be_differentiated_together():
     network = spiking(Shortcut()).train()
     (network(images()).sum() + network(images() * 0.5).sum()).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_wide_convolution_is_computed_in_winograds_way_and_keeps_its_bias(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    wide = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1))
+    network = spiking(nn.Sequential(*wide, nn.ReLU(), nn.Flatten())).float()
+    calls, currents = [], []
+    monkeypatch.setattr(
+        overtime, "convolve", lambda x, w: calls.append(len(x)) or winograd.convolve(x, w)
+    )
+    last = list(network.fires.values())[-1]
+    last.register_forward_hook(lambda _m, inputs, _y: currents.append(inputs[0]))
+    network(images().float())
+    over_copies(network, images().float())
+    ours, true = currents
+    assert calls == [5 * STEPS]
+    assert (ours - true).abs().max() < 1e-4 * true.std()  # as in the tests of `winograd`

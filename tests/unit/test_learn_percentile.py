@@ -5,7 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from snnc.errors import InvalidSetting
-from snnc.learn.percentile import BINS, KEPT, Histogram, Largest, from_top, percentile, stream
+from snnc.learn.percentile import (
+    BINS,
+    KEPT,
+    PIECE,
+    Histogram,
+    Largest,
+    from_top,
+    percentile,
+    stream,
+)
 
 SMALLEST = 2.0**-20  # below it a histogram tells values apart no more
 
@@ -102,8 +111,17 @@ def test_too_many_rows_to_count_are_refused():
 
 
 def test_a_row_keeps_no_more_than_twice_what_it_needs_and_one_part():
+    values = drawn(1, 100_000)
     finder = Largest(rows=1, count=100_000, rho=99.0)
-    for part in drawn(1, 100_000).split(500, dim=1):
+    for part in values.split(500, dim=1):
         finder.add(part)
         held = finder._kept.shape[1] + sum(new.shape[1] for new in finder._new)
         assert held <= 2 * 1001 + 500
+    assert finder.result().item() == percentile(values, 99.0)
+
+
+def test_a_part_of_any_size_is_taken():
+    values = drawn(1, 3 * PIECE + 1)
+    for rho in (50.0, 99.9):
+        finder = Largest(rows=1, count=values.numel(), rho=rho)
+        assert fed(finder, values, values.numel()).item() == percentile(values, rho)

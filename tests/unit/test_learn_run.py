@@ -128,7 +128,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(whole, tmp_path, stage, d
 
     with pytest.raises(Killed):
         run(tmp_path, progress=interrupt)
-    finished = {path.name for path in (tmp_path / "checkpoints").glob("*.json")}
+    found = (tmp_path / "checkpoints").glob("*.json")
+    finished = {path.name for path in found if ".report." not in path.name}
     assert len(finished) == STAGES.index(stage)
     assert not (tmp_path / "model.pt").exists()
     assert same(run(tmp_path, resume=True).model, whole.model)
@@ -262,6 +263,15 @@ def test_a_model_or_data_set_that_does_not_fit_is_refused(tmp_path, change, erro
 def test_stages_have_streams_of_their_own():
     seeds = {derived(seed, stage) for seed in (0, 1) for stage in STAGES}
     assert len(seeds) == 10 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_conversion_leaves_a_report_of_each_layer(whole):
+    path = whole.directory / "checkpoints" / "04-convert.report.json"
+    found = json.loads(path.read_text())
+    assert [layer["layer"] for layer in found["layers"]] == ["relu1", "relu2"]
+    assert found["steps"] == 2 and list(found["accuracy"]["by_steps"]) == ["1", "2", "4", "8"]
+    text = path.with_suffix(".txt").read_text()
+    assert all(layer["layer"] in text for layer in found["layers"])
 
 
 def test_a_run_takes_over_what_another_has_trained_already(whole, tmp_path):

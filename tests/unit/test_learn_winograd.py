@@ -72,6 +72,14 @@ def test_several_threads_repeat_their_result_and_leave_the_number_of_threads_alo
         assert (ours - true).abs().max() < SCALE * true.std()
 
 
+def test_inference_mode_reaches_all_threads(threads):
+    threads(2)
+    images, weight, _ = problem(32, 32, 8, 8)
+    with torch.inference_mode():
+        inferred = convolve(images, weight)
+    assert torch.equal(inferred, convolve(images, weight))
+
+
 def test_a_batch_of_no_images_has_no_output():
     images, weight, _ = problem(32, 32, 4, 4, samples=0)
     assert convolve(images, weight).shape == (0, 32, 4, 4)

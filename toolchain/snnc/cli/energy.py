@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Example: snnc energy model-loihi --ann run/checkpoints/02-prune.pt "
+    epilog="Example: snnc energy model-loihi --ann run/checkpoints/03-recover.pt "
     "--profile loihi1-davies2018"
 )
 @click.argument("build", type=click.Path(path_type=Path))

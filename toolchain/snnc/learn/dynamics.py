@@ -127,30 +127,33 @@ def _scan_back(
     """Write the gradient of the currents; add that of the threshold."""
     for part in _pieces(membranes):
         later = torch.zeros_like(membranes[0, part])  # h(t)
-        leaving, total = torch.empty_like(later), torch.zeros_like(later)
+        scratch, kept, total = (torch.zeros_like(later) for _ in range(3))
         summed = torch.zeros_like(later) if to_threshold is not None else None
+        direct = len(to_current) > 1 and to_current.dtype == later.dtype
         for t in reversed(range(rule.steps)):
             v = membranes[t, part]
             u = v - threshold
             slope = derivative(u, rule.surrogate)
+            leaving = to_current[t, part] if direct else scratch
             match rule.reset:
                 case Reset.ZERO:
                     e = torch.addcmul(arriving[t, part], later, v, value=-1).mul_(slope)
-                    torch.addcmul(e, later, torch.lt(u, 0, out=u), out=leaving)
+                    quiet = torch.lt(u, 0, out=u)
+                    torch.addcmul(e, later, quiet, out=leaving)
                 case Reset.SUBTRACT:
                     e = torch.addcmul(arriving[t, part], later, threshold, value=-1).mul_(slope)
-                    torch.add(e, later, out=leaving)
                     if summed is not None:
                         summed.addcmul_(later, torch.ge(u, 0, out=u), value=-1)
+                    torch.add(e, later, out=leaving)
                 case _:
                     unreachable(rule.reset)
             if summed is not None:
                 summed.sub_(e)
             if len(to_current) == 1:
                 total.add_(leaving)
-            else:
+            elif not direct:
                 to_current[t, part] = leaving
-            torch.mul(leaving, rule.keep, out=later)
+            later = leaving if rule.keep == 1 else torch.mul(leaving, rule.keep, out=kept)
         if len(to_current) == 1:
             to_current[0, part] = total
         if summed is not None and to_threshold is not None:

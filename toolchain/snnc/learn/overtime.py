@@ -8,6 +8,8 @@ that reads it gets it as a constant current, anything else reads T copies of it.
 Batch norm makes nothing of copies: mean and variance of T equal copies are those of one,
 and so are the gradients. Only the running variance differs: torch estimates it without
 bias, as n / (n - 1) times the variance of n values, and T copies are T n values.
+
+Convolutions that it suits are computed as `snnc.learn.winograd` does.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ def run_over_time(body: fx.GraphModule, images: Tensor, steps: int) -> Tensor:
 class _OverTime(fx.Interpreter):
     def __init__(self, body: fx.GraphModule, steps: int) -> None:
         super().__init__(body)
+        self.extra_traceback = False  # an error of a layer keeps its own text
         self.steps = steps
         self.held = _held(body)
 
@@ -61,9 +64,10 @@ class _OverTime(fx.Interpreter):
             return module(self.env[n.all_input_nodes[0]], constant=True)
         if isinstance(module, NORMS) and n in self.held:
             return _norm_once(module, self.env[n.all_input_nodes[0]], self.steps)
-        if isinstance(module, nn.Conv2d):
-            (rows,), _ = self.fetch_args_kwargs_from_env(n)
-            if not module._forward_hooks and not module._forward_pre_hooks and suits(module, rows):
+        if type(module) is nn.Conv2d and not module._forward_hooks | module._forward_pre_hooks:
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            rows = args[0] if args else kwargs["input"]
+            if suits(module, rows):
                 result = convolve(rows, module.weight)
                 return result if module.bias is None else result + module.bias.view(-1, 1, 1)
         return super().run_node(n)

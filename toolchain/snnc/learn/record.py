@@ -115,9 +115,11 @@ class Record:
             for found in sorted((run / "checkpoints").glob("*.json")):
                 content = _read_json(found)
                 if content.get("key") == key:
-                    weights = read_bytes(found.with_suffix(".pt"), "a checkpoint")
-                    write_bytes(path, weights, force=True)
-                    _write_json(path.with_suffix(".json"), content)
+                    kinds = [".pt", ".report.json", ".report.txt", ".json"]  # .json says: done
+                    for kind in kinds:
+                        if (source := found.with_suffix(kind)).exists():
+                            copied = read_bytes(source, "a file of a training run")
+                            write_bytes(path.with_suffix(kind), copied, force=True)
                     return
 
     @staticmethod

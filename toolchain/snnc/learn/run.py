@@ -4,6 +4,7 @@
     directory/checkpoints/01-train.pt      the network after each stage, and beside it
     directory/checkpoints/01-train.json    what the stage measured; written last
     directory/checkpoints/02-prune.part*   a stage that is half done (`snnc.learn.snapshots`)
+    directory/checkpoints/04-convert.report.txt, .json    what the conversion did to each layer
     directory/model.pt                     the finished spiking network
 
 A stage is finished when its JSON file exists. Everything random in a stage comes from the
@@ -14,6 +15,7 @@ floating-point sums depend on both.)
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from snnc.errors import InvalidSetting, TrainingFailed
 from snnc.frontend.architecture import build
 from snnc.frontend.checkpoint import from_module, load_checkpoint, save_checkpoint, to_module
 from snnc.ir.files import read_bytes, write_bytes
+from snnc.learn.conversion_report import conversion_report
 from snnc.learn.convert import convert, spiking
 from snnc.learn.finetune import finetune
 from snnc.learn.fit import Training
@@ -37,9 +40,11 @@ from snnc.learn.prune import check, choose
 from snnc.learn.recipes import Recipe
 from snnc.learn.record import Record, StageResult, stage_key
 from snnc.learn.snapshots import Snapshots
+from snnc.learn.spiking import SpikingNetwork
 from snnc.learn.stage import (
     Advance,
     Context,
+    Samples,
     State,
     TrainingData,
     accuracy,
@@ -74,6 +79,8 @@ class Where:
     trust: bool  # may an architecture `module:callable` be imported?
     reuse: tuple[Path, ...]  # runs whose finished stages may be taken over
 
+
+REPORTED = 256  # validation images that a conversion report looks at
 
 HERE = Where(machine=Machine(), root=None, every=60.0, trust=False, reuse=())
 
@@ -245,10 +252,13 @@ def _run_stage(
         snapshots=Snapshots(path=path.with_suffix(".part"), every=where.every),
     )
     visible = training_data(dataset, tuple(recipe.data.augment), device)
+    before = state.network
     try:
         state = stage.run(state, visible, context)
     except TrainingFailed as error:
         raise TrainingFailed(f"stage {name}, {error}") from error
+    if stage.name == "convert" and not recipe.convert.restart and where.machine.leads:
+        _write_conversion_report(before, state.network, visible.validation, path)
     seconds = time.perf_counter() - started
     metrics = {
         **state.metrics,
@@ -263,6 +273,20 @@ def _run_stage(
             left.unlink()
     where.machine.wait()
     return state, result
+
+
+def _write_conversion_report(
+    ann: nn.Module, snn: nn.Module, validation: Samples, path: Path
+) -> None:
+    """Write beside the checkpoint what the conversion did to each layer, for people and tools."""
+    if not isinstance(snn, SpikingNetwork):
+        return
+    chosen = validation.rows(torch.arange(min(REPORTED, len(validation))))
+    sweep = tuple(sorted({1, 2, 4, snn.steps, 2 * snn.steps, 4 * snn.steps}))
+    report = conversion_report(ann, snn, chosen, steps=sweep)
+    content = json.dumps(report.to_json(), indent=1) + "\n"
+    write_bytes(path.with_suffix(".report.json"), content.encode(), force=True)
+    write_bytes(path.with_suffix(".report.txt"), f"{report.to_text()}\n".encode(), force=True)
 
 
 def _save(

@@ -58,7 +58,7 @@ def derivative(u: Tensor, surrogate: Surrogate) -> Tensor:
     w = surrogate.width
     match surrogate.shape:
         case "triangle":
-            return (w - u.abs()).clamp(min=0) / w**2
+            return (w - u.abs()).clamp_(min=0).div_(w**2)
         case "exp":
             return torch.exp(-w * u.abs())
         case "exp_damped":

@@ -25,6 +25,14 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 LEAST = 32  # channels; both numbers of channels are multiples of it (the kernels' LANES)
 SMALLEST = 4  # height and width; below, most of a tile would be padding
 WORTH = 2e9  # operations for each of several threads: 20 ms of torch's own convolution
+G = (  # G of `winograd_kernels`: three weights to six points
+    (1 / 4, 0.0, 0.0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0.0, 0.0, 1.0),
+)
 
 
 def suits(convolution: nn.Conv2d, images: Tensor) -> bool:
@@ -38,7 +46,8 @@ def suits(convolution: nn.Conv2d, images: Tensor) -> bool:
     threads, weights = torch.get_num_threads(), convolution.weight.numel()
     operations = 2 * weights * len(images) * images.shape[-2] * images.shape[-1]
     return (
-        convolution.kernel_size == (3, 3)
+        images.dim() == 4
+        and convolution.kernel_size == (3, 3)
         and convolution.stride == (1, 1)
         and convolution.padding == (1, 1)
         and convolution.dilation == (1, 1)
@@ -102,7 +111,8 @@ def _correlate(images: Tensor, weight: Tensor, *, turned: bool) -> Tensor:
     size = _piece(tiles, into + out)
 
     def work(first: int, last: int) -> None:
-        before, after = torch.empty(36 * size * tiles * into), torch.empty(36 * size * tiles * out)
+        before = images.new_empty(36 * size * tiles * into)
+        after = images.new_empty(36 * size * tiles * out)
         for start in range(first, last, size):
             end = min(start + size, last)
             points = (end - start) * tiles
@@ -126,8 +136,9 @@ def _weight_gradient(images: Tensor, arriving: Tensor) -> Tensor:
     size = _piece(tiles, into + out)
 
     def work(first: int, last: int) -> Tensor:
-        a, b = torch.empty(36 * size * tiles * into), torch.empty(36 * size * tiles * out)
-        total = torch.zeros(36, into, out)
+        a = images.new_empty(36 * size * tiles * into)
+        b = images.new_empty(36 * size * tiles * out)
+        total = images.new_zeros(36, into, out)
         for start in range(first, last, size):
             end = min(start + size, last)
             points = (end - start) * tiles
@@ -142,19 +153,9 @@ def _weight_gradient(images: Tensor, arriving: Tensor) -> Tensor:
     first, *others = _share(samples, work)
     for other in others:
         first += other
-    g = torch.tensor(G)
+    g = images.new_tensor(G)
     back = torch.kron(g, g).T @ first.view(36, -1)
     return back.view(3, 3, into, out).permute(3, 2, 0, 1)
-
-
-G = (  # G of `winograd_kernels`: three weights to six points
-    (1 / 4, 0.0, 0.0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
-    (0.0, 0.0, 1.0),
-)
 
 
 def _factors(weight: Tensor, *, turned: bool) -> Tensor:
@@ -201,7 +202,7 @@ def _share(jobs: int, work: Callable[[int, int], Tensor | None]) -> list[Tensor]
 
     Each of these threads multiplies matrices alone, on its part.
     """
-    parts = min(torch.get_num_threads(), jobs)
+    parts = max(1, min(torch.get_num_threads(), jobs))
     ends = [jobs * part // parts for part in range(parts + 1)]
     if parts == 1:
         results = [work(0, jobs)]
