@@ -105,5 +105,7 @@ def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        raise MissingDependency("reading pictures needs Pillow; try: pip install 'snnc[images]'") from error
+        raise MissingDependency(
+            "reading pictures needs Pillow; try: pip install 'snnc[images]'"
+        ) from error
     return Image

@@ -143,9 +143,7 @@ def _parsed(source: str | Path) -> Table:
 
 
 def _is_path(source: str | Path) -> bool:
-    return (
-        isinstance(source, Path) or source.endswith(".toml") or "/" in source or "\\" in source
-    )
+    return isinstance(source, Path) or source.endswith(".toml") or "/" in source or "\\" in source
 
 
 def merged(base: Table, changes: Table) -> Table:
