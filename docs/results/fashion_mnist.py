@@ -50,6 +50,7 @@ SPARSITIES = (0.0, 0.9, 0.95, 0.99)
 EPSILONS = (0.05, 0.1)  # as trained, and twice that
 STEPS = 20
 TEST = 1000  # the first test images in class-balanced order
+SETTINGS = {"epsilons": list(EPSILONS), "steps": STEPS, "test": TEST}  # of the measurement
 NETWORKS = ("ANN", "SNN, converted", "SNN, end-to-end")
 MARKS = dict(zip(NETWORKS, (Mark.CIRCLE, Mark.DIAMOND, Mark.SQUARE), strict=True))
 MEASURED = ("clean", *(f"PGD-{STEPS} at {epsilon:g}" for epsilon in EPSILONS))
@@ -96,7 +97,8 @@ def run_cell(cell: Cell, directory: Path, root: Path | None) -> RunResult:
     def progress(stage: str, advance: Advance) -> None:
         click.echo(f"{cell.name}, {stage}: {advance}")
 
-    where = Where(machine=Machine(), root=root, every=60.0, trust=False, reuse=(first,))
+    reuse = (first,) if (first / "run.json").exists() else ()
+    where = Where(machine=Machine(), root=root, every=60.0, trust=False, reuse=reuse)
     resume = (run / "run.json").exists()
     return train(recipe, run, resume=resume, progress=progress, where=where)
 
@@ -144,14 +146,22 @@ def column(epsilon: float) -> str:
     return f"PGD-{STEPS} at {epsilon:g}" if epsilon else "clean"
 
 
-def complete(cell: Cell, directory: Path, root: Path | None, test: data.Split) -> list[Row]:
-    """Return the rows of a cell, trained and measured now or earlier."""
+def complete(cell: Cell, directory: Path, root: Path | None, test: data.Split) -> None:
+    """Train and measure a cell, if that has not been done.
+
+    `run_cell` refuses a directory whose recipe is another one by now.
+    """
+    result = run_cell(cell, directory, root)
     path = directory / cell.name / "measured.json"
-    if not path.exists():
-        rows = measure(cell, run_cell(cell, directory, root), test)
-        write_bytes(path, json.dumps(rows, indent=1).encode(), force=True)
-    found: list[Row] = json.loads(path.read_text())
-    return found
+    if not path.exists() or json.loads(path.read_text())["settings"] != SETTINGS:
+        content = {"settings": SETTINGS, "rows": measure(cell, result, test)}
+        write_bytes(path, json.dumps(content, indent=1).encode(), force=True)
+
+
+def measured(directory: Path) -> list[Row]:
+    """Return the rows of all cells that are measured, whoever measured them."""
+    found = [json.loads(path.read_text()) for path in sorted(directory.glob("*/measured.json"))]
+    return [row for each in found if each["settings"] == SETTINGS for row in each["rows"]]
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
@@ -253,7 +263,8 @@ def main() -> None:
     test = data.load("fashion_mnist", root=chosen.data_root).test.take(TEST)
     rows: list[Row] = []
     for cell in cells([int(word) for word in chosen.seeds.split(",")]):
-        rows += complete(cell, chosen.directory, chosen.data_root, test)
+        complete(cell, chosen.directory, chosen.data_root, test)
+        rows = measured(chosen.directory)
         write(rows, chosen.directory)
     click.echo(markdown(summary(rows)))
 

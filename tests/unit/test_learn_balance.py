@@ -11,6 +11,7 @@ from snnc.learn.adapt import Adapt, adapt
 from snnc.learn.augment import Flip, augment, channel_means
 from snnc.learn.balance import Balance, balance
 from snnc.learn.calibration_images import training_images
+from snnc.learn.convert import restart
 from snnc.learn.neurons import THRESHOLD_FLOOR
 from snnc.learn.percentile import percentile
 from snnc.learn.spiking import to_spiking
@@ -285,3 +286,19 @@ def test_folded_statistics_reproduce_the_adapted_network():
 def test_adaptation_needs_a_spiking_network():
     with pytest.raises(InvalidSetting, match="adapt needs a spiking network"):
         adapted(network())
+
+
+# Drawing anew
+
+
+def test_a_restart_draws_weights_by_the_fan_in_that_is_left():
+    layer = nn.Linear(8000, 2)
+    with torch.no_grad():
+        layer.weight[0, 2000:] = 0
+    restart(layer, torch.Generator().manual_seed(1))
+    sparse, dense = layer.weight.detach()
+    assert (sparse[2000:] == 0).all()
+    # five standard errors of a deviation of 2,000 draws are 8 %
+    assert float(sparse[:2000].std()) == pytest.approx((2 / 2000) ** 0.5, rel=0.08)
+    assert float(dense.std()) == pytest.approx((2 / 8000) ** 0.5, rel=0.08)
+    assert layer.bias.tolist() == [0.0, 0.0]

@@ -8,6 +8,7 @@ from snnc.learn.objectives import Mart, Pgd, Rfgsm, Standard, Trades, loss
 from snnc.learn.objectives.mart import boosted_cross_entropy, weighted_divergence
 from snnc.learn.objectives.perturbation import (
     ascend,
+    default_step,
     divergence,
     frozen_view,
     gradient_sign,
@@ -401,3 +402,8 @@ def test_adversarial_objectives_make_spiking_networks_robust_from_their_first_we
     for network in robust:
         assert loss(attack, network, images, labels, seeded()) < 0.75 * fooled
         assert (network(images).argmax(1) == labels).double().mean() > 0.9
+
+
+def test_the_steps_of_an_attack_are_two_and_a_half_epsilons_together():
+    for steps in (1, 7, 10):
+        assert steps * default_step(8 / 255, steps) == pytest.approx(2.5 * 8 / 255)

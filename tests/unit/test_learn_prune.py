@@ -546,3 +546,12 @@ def set_rates(module, share):
     for rate in module.rates.values():
         value = (share - rate.least) / (1 - rate.least)
         rate.logit.data.copy_(torch.logit(torch.tensor(value)))
+
+
+def test_a_budget_that_was_met_before_is_no_excuse():
+    module = budgeted(harp(0.8, start=0.15))
+    module.penalty(0)
+    module.penalty(1)
+    assert int(module.held) == 0  # epoch 0 ended within the budget
+    set_rates(module, 0.3)
+    assert not module.subject().acceptable()

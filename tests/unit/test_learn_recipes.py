@@ -4,8 +4,8 @@ import pytest
 from snnc import data
 from snnc.errors import InvalidFile, InvalidSetting, Refusal, UnknownName
 from snnc.learn.objectives import Standard, Trades
+from snnc.learn.plan import with_objective
 from snnc.learn.recipes import available, differences, load_recipe, override, read_recipe
-from snnc.learn.run import with_objective
 
 
 def refused(*overrides):
@@ -92,7 +92,7 @@ def test_all_problems_are_told_at_once():
         ("data.augment=[{padding=4}]", "data.augment.0: has no kind; add kind = one of crop, flip"),
         ("data.samples=0", "data.samples: is 0; take at least 1"),
         ("train.precision='float16'", "train.precision: is 'float16'; did you mean 'bfloat16'"),
-        ("train.curriculum={start=0.5, epochs=20}", "train: is "),
+        ("train.curriculum={start=0.5, epochs=20}", "train: does not fit together; the curriculum"),
         ("train.objective.kind='tradse'", "train.objective.kind: is 'tradse'; did you mean 'trad"),
         ("twin.objective={}", "twin.objective: has no kind; add kind = one of standard, pgd"),
         ("convert.reset='zer'", "convert.reset: is 'zer'; did you mean 'zero'?"),

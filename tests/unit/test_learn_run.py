@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from snnc import data
 from snnc.errors import (
     InvalidFile,
     InvalidSetting,
@@ -17,12 +19,14 @@ from snnc.errors import (
     UnknownName,
 )
 from snnc.frontend.checkpoint import load_checkpoint, to_module
+from snnc.learn.plan import plan
 from snnc.learn.prune import Random, prunable
 from snnc.learn.recipes import load_recipe
+from snnc.learn.record import fingerprint, stage_key
 from snnc.learn.run import HERE, train
 from snnc.learn.seeds import spread, train_seeds
 from snnc.learn.spiking import SpikingNetwork
-from snnc.learn.stage import derived
+from snnc.learn.stage import Context, accuracy, derived, samples
 from snnc_models.small import small_conv
 
 QUICK = (
@@ -366,3 +370,122 @@ def test_a_network_of_ones_own_trains_only_with_trust(tmp_path, monkeypatch):
         recipe, tmp_path / "run", resume=False, progress=lambda stage, advance: None, where=where
     )
     assert load_checkpoint(result.model).architecture == "mine:net"
+
+
+def test_every_stage_draws_from_a_stream_of_its_own_and_its_twin_from_the_same(
+    tmp_path, monkeypatch
+):
+    seeds = []
+    monkeypatch.setattr(
+        "snnc.learn.run.Context", lambda **keys: seeds.append(keys["seed"]) or Context(**keys)
+    )
+    run(tmp_path)
+    assert seeds[:5] == seeds[5:] and len(set(seeds)) == 5
+
+
+def test_the_test_accuracy_is_that_of_the_test_split(whole):
+    test = samples(data.load("digits", root=None).test)
+    for result in whole.stages:
+        network = to_module(load_checkpoint(result.checkpoint)).eval()
+        assert result.metrics["test_accuracy"] == accuracy(network, test), result.name
+
+
+def keys(*overrides, dataset=None, code="code"):
+    """Return the key of every stage of a recipe."""
+    recipe = load_recipe("digits", [*QUICK, *overrides])
+    dataset = dataset or data.load("digits", root=None)
+    return {
+        stage.name: stage_key(recipe, dataset, code, stage.decided_by) for stage in plan(recipe)
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ("seed=1", "train"),
+        ("data.samples=100", "train"),
+        ("data.augment=[{kind='flip'}]", "train"),
+        ("model.arguments={channels=[4, 7], pool_after=[1, 2]}", "train"),
+        ("train.rate=0.2", "train"),
+        ("prune.sparsity=0.6", "prune"),
+        ("prune.finetune.rate=0.2", "recover"),
+        ("convert.steps=3", "convert"),
+        ("convert.balance.scale=0.5", "convert"),
+        ("finetune.epochs=9", "finetune"),
+        ("name='mine'", None),
+    ],
+)
+def test_the_key_of_a_stage_changes_with_what_decides_its_result(change, first):
+    before, after = keys(), keys(change)
+    changed = [name for name in STAGES if before[name] != after[name]]
+    assert changed == ([] if first is None else STAGES[STAGES.index(first) :])
+
+
+def test_the_key_of_a_stage_changes_with_data_and_code():
+    other = replace(data.load("digits", root=None), digest="of other data")
+    for changed in (keys(dataset=other), keys(code="of another network")):
+        assert not set(changed.values()) & set(keys().values())
+
+
+def test_a_mask_that_counts_events_depends_on_the_conversion():
+    scores = "{epochs=1, batch=64, rate=0.1, momentum=0.9, decay=0.0, validate_every=1,"
+    scores += "accumulate=1, precision='float32', objective={kind='standard'}}"
+    table = "method='harp', sparsity=0.5, least=0.1, start=0.1, gamma=1.0"
+    for budget, same in (("events", False), ("weights", True)):
+        prune = f"prune={{{table}, budget='{budget}', scores={scores}}}"
+        before, after = keys(prune), keys(prune, "convert.steps=4")
+        assert (before["prune"] == after["prune"]) is same
+
+
+def test_a_fingerprint_sees_the_code_and_the_weights_of_a_network():
+    torch.manual_seed(0)
+    network = small_conv(channels=[4], pool_after=[1])
+    other = copy.deepcopy(network)
+    assert fingerprint(network) == fingerprint(other)
+    other.relu1 = torch.nn.Identity()
+    assert fingerprint(network) != fingerprint(other)
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other.conv1.weight[0, 0, 0, 0] += 1e-6
+    assert fingerprint(network) != fingerprint(other)
+    pool = copy.deepcopy(network)
+    pool.pool1 = torch.nn.AvgPool2d(2, ceil_mode=True)
+    assert fingerprint(network) != fingerprint(pool)
+
+
+def test_a_run_of_other_code_under_the_same_name_does_not_go_on(whole, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(whole.directory, copied)
+    path = copied / "checkpoints" / "01-train.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "key": "of other code"}))
+    with pytest.raises(InvalidSetting, match="was trained with other code of the same name"):
+        run(copied, resume=True)
+
+
+def test_a_run_to_reuse_must_be_one(tmp_path):
+    recipe = load_recipe("digits", QUICK)
+    where = replace(HERE, reuse=(tmp_path / "typo",))
+    with pytest.raises(InvalidSetting, match="typo is no run of snnc train"):
+        train(recipe, tmp_path / "run", resume=False, progress=lambda s, a: None, where=where)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_new_description_does_not_stop_a_run_from_going_on(whole):
+    recipe = load_recipe("digits", QUICK)
+    about = recipe.about.model_copy(update={"expected": "something better"})
+    renamed = recipe.model_copy(update={"about": about, "name": "mine"})
+    again = train(renamed, whole.directory, resume=True, progress=lambda stage, advance: None)
+    assert again == whole
+
+
+def test_resuming_with_other_data_of_the_same_name_is_refused(tmp_path, monkeypatch):
+    def interrupt(name, advance):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, progress=interrupt)
+    other = replace(data.load("digits", root=None), digest="of other data")
+    monkeypatch.setattr(data, "load", lambda name, *, root: other)
+    with pytest.raises(InvalidSetting, match=r"data\.digest: .* before, of other data now"):
+        run(tmp_path, resume=True)

@@ -2,19 +2,24 @@
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
+from math import cos, inf, pi
 
 import numpy as np
 import pytest
 import torch
-from snnc.data import Split
+from snnc.data import Dataset, Split
 from snnc.errors import InvalidFile, InvalidSetting, TrainingFailed
 from snnc.ir.graph import Granularity, Reset
 from snnc.learn.augment import Flip
 from snnc.learn.curriculum import Curriculum
 from snnc.learn.finetune import finetune
 from snnc.learn.fit import Subject, Training, fit
+from snnc.learn.machine import Machine
 from snnc.learn.neurons import THRESHOLD_FLOOR
 from snnc.learn.objectives import Pgd, Rfgsm, Standard
+from snnc.learn.objectives.perturbation import divergence
+from snnc.learn.precision import logits_in_float32
 from snnc.learn.prune.masks import nonzero_masks, prunable
 from snnc.learn.snapshots import Snapshots
 from snnc.learn.spiking import to_spiking
@@ -29,9 +34,11 @@ from snnc.learn.stage import (
     duration,
     in_order,
     samples,
+    training_data,
 )
 from snnc.learn.surrogates import TRIANGLE
 from snnc.learn.train import train, whole
+from snnc.learn.views import eval_view
 from torch import nn
 
 TRAINING = Training(
@@ -344,13 +351,13 @@ def test_phases_draw_differently_and_keep_their_snapshots_apart(tmp_path):
     context = Context(seed=1, snapshots=Snapshots(path=tmp_path / "02-prune.part"))
     phase = context.phase("scores")
     assert phase.seed != context.seed
-    assert phase.snapshots.path not in (context.snapshots.path, context.phase("x").snapshots.path)
+    assert phase.snapshots.path == tmp_path / "02-prune.part.scores"  # as the clean-up expects
 
 
 def test_a_loss_that_is_not_a_number_stops_and_names_batch_and_layer():
     broken = data()
     broken.train.pixels[0, 0, 0, 0] = float("nan")
-    with pytest.raises(TrainingFailed, match=r"epoch 1, batch \d: the loss is nan; layer 0 is"):
+    with pytest.raises(TrainingFailed, match=r"epoch 1, batch \d: the loss is nan, .*; layer 0 is"):
         run(network(), using=broken)
 
 
@@ -402,3 +409,240 @@ def test_an_advance_reads_as_a_sentence():
     assert str(shown) == "epochs 3/20, loss 0.512, 3 min left"
     assert str(Advance(work="thresholds", done=1, total=2, loss=None)) == "thresholds 1/2"
     assert [duration(s) for s in (89, 91, 5399, 5401)] == ["89 s", "2 min", "90 min", "1.5 h"]
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    module, seen = network(), []
+    module.register_forward_pre_hook(lambda m, x: seen.append(x[0]) if m.training else None)
+    run(module)
+    first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
+    assert not torch.equal(first, second)
+    one, other = ({tuple(image.flatten().tolist()) for image in each} for each in (first, second))
+    assert one == other and len(one) == 48
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """Let one of several processes hear nothing of the others."""
+    for name in ("all_reduce", "broadcast", "broadcast_object_list"):
+        monkeypatch.setattr(torch.distributed, name, lambda *_, **__: None)
+
+
+def test_every_draw_of_training_has_its_own_stream_and_those_of_validation_repeat(
+    deaf, monkeypatch
+):
+    draw, drawn = Context.generator, []
+    monkeypatch.setattr(
+        Context, "generator", lambda self, *key: drawn.append(key) or draw(self, *key)
+    )
+    using = replace(data(), augment=(Flip(),))
+    for rank in (0, 1):
+        machine = Machine(rank=rank, processes=2)
+        run(linear(), changed(ADVERSARIAL, accumulate=2), using=using, machine=machine)
+    validation = sorted(key for key in drawn if key[0] == "validation")
+    assert validation == [("validation", 0)] * 2 + [("validation", 1)] * 2  # two epochs
+    training = [key for key in drawn if key[0] != "validation"]
+    # image and attack of 2 parts of 3 batches of 2 epochs of 2 processes
+    assert len(training) == len(set(training)) == 48
+
+
+def test_a_curriculum_leaves_the_validation_at_the_whole_epsilon():
+    settings = changed(objective=Pgd(epsilon=0.4, steps=2))
+    losses = []
+    for curriculum in (None, Curriculum(start=0.1, epochs=1)):
+        verdicts = iter([True, False])  # the eased epoch is the best
+        subject = Subject(
+            network=linear(),  # stays as it is
+            parameters=(nn.Parameter(torch.zeros(())),),
+            penalty=None,
+            after_step=lambda: None,
+            acceptable=lambda verdicts=verdicts: next(verdicts),
+        )
+        found = fit(subject, changed(settings, curriculum=curriculum), data(), Context(seed=3))
+        losses.append(found["validation_loss"])
+    assert losses[0] == losses[1]
+
+
+def test_the_rate_follows_a_cosine_over_all_steps():
+    place, places = nn.Parameter(torch.zeros((), dtype=torch.float64)), [0.0]
+    subject = Subject(
+        network=linear(),
+        parameters=(place,),
+        penalty=lambda epoch: -place,  # so each step adds the rate
+        after_step=lambda: places.append(float(place.detach())),
+        acceptable=lambda: True,
+    )
+    fit(subject, changed(momentum=0.0, decay=0.0), data(), Context(seed=3))
+    expected = [0.05 * (1 + cos(pi * step / 6)) / 2 for step in range(6)]
+    assert [b - a for a, b in pairwise(places)] == pytest.approx(expected)
+
+
+def test_the_shares_of_processes_add_up_to_the_gradient_of_the_batch(deaf):
+    def moved(machine):
+        module, before = linear(), linear()
+        weight = module[1].weight
+        subject = replace(whole(module, {}), penalty=lambda epoch: weight.square().sum())
+        settings = changed(epochs=1, decay=0.0)
+        fit(subject, settings, data(5), Context(seed=3, machine=machine))  # 3 and 2 images
+        return weight.detach() - before[1].weight.detach()
+
+    one, other = (moved(Machine(rank=rank, processes=2)) for rank in (0, 1))
+    # float32 sums in another order
+    torch.testing.assert_close(one + other, moved(Machine()), rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_summed_over_processes_and_statistics_averaged(monkeypatch):
+    # the other process has the same numbers
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: values.mul_(2))
+    machine, norm = Machine(processes=2), nn.BatchNorm1d(2)
+    norm.running_mean.copy_(torch.tensor([3.0, 5.0]))
+    norm.weight.grad = torch.tensor([1.0, -2.0])
+    total = machine.sum_gradients(tuple(norm.parameters()), torch.tensor(0.5))
+    machine.average_statistics(norm)
+    assert total.item() == 1.0
+    assert norm.weight.grad.tolist() == [2.0, -4.0] and norm.bias.grad.tolist() == [0.0, 0.0]
+    assert norm.running_mean.tolist() == [3.0, 5.0] and norm.running_var.tolist() == [1.0, 1.0]
+
+
+def test_a_network_given_in_eval_mode_is_trained_in_train_mode():
+    one, other = (run(module).network for module in (network(), network().eval()))
+    assert same_weights(one, other)
+    assert not one.training and not other.training
+
+
+def test_an_infinite_loss_stops_too():
+    module = network()
+    subject = replace(whole(module, {}), penalty=lambda epoch: module[0].weight.sum() + inf)
+    with pytest.raises(TrainingFailed, match="epoch 1, batch 1: the loss is inf"):
+        fit(subject, TRAINING, data(), Context(seed=3))
+
+
+def test_the_best_network_is_the_one_that_is_left():
+    module, states = network(), []
+
+    def first():
+        states.append(copy.deepcopy(module.state_dict()))
+        return len(states) == 1
+
+    fit(replace(whole(module, {}), acceptable=first), TRAINING, data(), Context(seed=3))
+    best, last = states
+    assert all(torch.equal(tensor, best[name]) for name, tensor in module.state_dict().items())
+    assert not torch.equal(best["0.weight"], last["0.weight"])
+
+
+def test_training_sees_the_training_and_the_validation_split_only():
+    train, validation, test = (
+        Split(pixels=np.full((2, 1, 1, 1), value, np.uint8), white=9, labels=np.array([0, 1]))
+        for value in (1, 2, 3)
+    )
+    dataset = Dataset(
+        name="tiny",
+        train=train,
+        validation=validation,
+        test=test,
+        class_names=("a", "b"),
+        digest="00",
+    )
+    found = training_data(dataset)
+    assert found.train.pixels.flatten().tolist() == [1, 1]
+    assert found.validation.pixels.flatten().tolist() == [2, 2]
+
+
+def test_a_spiking_network_that_meets_no_number_stops_before_it_learns_it(tmp_path):
+    broken = data()
+    broken.train.pixels[0, 0, 0, 0] = float("nan")  # a spike hides it: nan >= threshold is False
+    kept = Snapshots(path=tmp_path / "half", every=0.0)
+    state, context = State(network=spiking()), Context(seed=3, snapshots=kept)
+    with pytest.raises(TrainingFailed, match="the gradient's norm nan; layer body.0 is the first"):
+        finetune(state, ADVERSARIAL, broken, context, learn_thresholds=True)
+    found = kept.load()
+    if found is not None:
+        assert all(torch.isfinite(t).all() for t in found["network"].values())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path):
+    module = network()
+    kept = Snapshots(path=tmp_path / "half", every=0.0)
+    weight = module[0].weight
+
+    def penalty(epoch):  # 0 at 0, with an infinite slope
+        return (weight - weight.detach()).abs().sum().sqrt()
+
+    before = copy.deepcopy(module.state_dict())
+    subject = replace(whole(module, {}), penalty=penalty)
+    with pytest.raises(TrainingFailed, match="epoch 1, batch 1: .* the gradient's norm nan"):
+        fit(subject, TRAINING, data(), Context(seed=3, snapshots=kept))
+    assert kept.load() is None
+    assert all(torch.equal(p, before[name]) for name, p in module.named_parameters())
+
+
+def test_an_infinite_validation_loss_is_no_best():
+    broken = data()
+    broken.validation.pixels[:] = 3e38
+    with pytest.raises(TrainingFailed, match="no epoch ended with a network to keep"):
+        run(network(), using=broken)
+
+
+def test_a_part_of_one_sample_is_refused_where_batch_norm_has_no_variance_of_it():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    with pytest.raises(InvalidSetting, match="leave a part of one sample, of which 2 has no"):
+        run(module, changed(batch=47))
+    with pytest.raises(InvalidSetting, match="2 parts and 1 processes leave a part of one sample"):
+        run(module, changed(batch=46, accumulate=2))
+    run(module, changed(batch=46, epochs=1))
+    run(network(), changed(batch=47, epochs=1))
+
+
+def test_a_snapshot_of_another_stage_is_refused(tmp_path):
+    kept = Snapshots(path=tmp_path / "half", every=0.0)
+    run(network(), snapshots=kept)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    with pytest.raises(InvalidFile, match="half is not a snapshot of this stage"):
+        run(other, snapshots=kept)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"accumulate": 2, "batch": 20},
+        {"precision": "bfloat16"},
+        {"curriculum": Curriculum(start=0.2, epochs=2), "validate_every": 2},
+    ],
+)
+def test_whatever_the_settings_a_killed_fit_ends_with_the_same_bits(tmp_path, changes):
+    settings = changed(ADVERSARIAL, epochs=3, **changes)
+    using = replace(data(), augment=(Flip(),))
+    full = run(network(0.5), settings, using=using)
+    stopping = _Stopping(path=tmp_path / "half", every=0.0, stop=5)
+    with pytest.raises(Killed):
+        run(network(0.5), settings, using=using, snapshots=stopping)
+    kept = Snapshots(path=tmp_path / "half", every=0.0)
+    assert same_weights(
+        full.network, run(network(0.5), settings, using=using, snapshots=kept).network
+    )
+
+
+def test_in_bfloat16_equal_predictions_do_not_diverge_by_rounding():
+    module = network().eval()
+    image = data().train.images[:1]
+    nearly = data().train.images + 1e-4
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        with logits_in_float32(module, image, "bfloat16"):
+            one, other = module(data().train.images), eval_view(module)(nearly)
+        rough = module(data().train.images)
+    assert one.dtype == other.dtype == torch.float32 and rough.dtype == torch.bfloat16
+    exact = divergence(module(data().train.images), module(nearly))
+    assert abs(divergence(one, other) - exact) < 1e-4  # features still have 8 bits
+    assert not module._forward_hooks and not module[8]._forward_hooks
+
+
+def test_in_float32_the_readout_is_left_alone():
+    module = network()
+    with logits_in_float32(module, data().train.images[:1], "float32"):
+        assert not module._forward_hooks and not module[8]._forward_hooks

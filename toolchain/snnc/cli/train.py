@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Seconds between snapshots of half-done work.",
+    help="Seconds between snapshots of half-done work; 0 takes one after every step.",
 )
 @trust_option
 @json_option
@@ -74,7 +74,7 @@ def train(
     find_modules_here(trust)
     chosen = load_recipe(recipe, overrides)
     directory = out or Path("runs") / chosen.name
-    numbers = None if seeds is None else _numbers(seeds)
+    numbers = None if seeds is None else _numbers(seeds, overrides)
     with machine(device) as here:
         where = Where(machine=here, root=data_root, every=snapshot, trust=trust, reuse=reuse)
         if numbers is not None:
@@ -114,7 +114,9 @@ def _train_seeds(
         )
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(text: str, overrides: tuple[str, ...]) -> list[int]:
+    if any(each.partition("=")[0].strip() == "seed" for each in overrides):
+        raise InvalidSetting("--seeds and --set seed=... contradict each other; give one of them")
     try:
         return [int(word) for word in text.split(",")]
     except ValueError as error:

@@ -59,6 +59,8 @@ def _issue(model: type[BaseModel], table: Mapping[str, Any], details: ErrorDetai
             known = [word.strip("'") for word in str(context["expected"]).split(" or ")]
             known = [word.strip("' ") for part in known for word in part.split(",")]
             return Issue(name, f"is {value!r}", nearest(str(value), known), "unknown-value")
+        case "value_error":
+            return Issue(name, "does not fit together", str(context["error"]), "invalid")
         case _ if bounds:
             return Issue(name, f"is {value!r}", f"take {' and '.join(bounds)}", "out-of-range")
         case kind if kind in KINDS:

@@ -28,7 +28,7 @@ class Convert(Settings):
     surrogate: Shape
     width: Positive  # of the surrogate
     thresholds: Literal["learned", "fixed"]  # in the stages that follow
-    restart: bool  # draw every weight anew, under the mask: end-to-end training starts so
+    restart: bool  # draw the weights anew, under the mask: end-to-end training starts so
     balance: Balance | None = None  # without it every threshold is 1
     adapt: Adapt | None = None  # without it batch norm keeps the ReLU network's statistics
 
@@ -72,7 +72,7 @@ def convert(state: State, settings: Convert, data: TrainingData, context: Contex
 
 @torch.no_grad()
 def restart(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight anew, in place; the mask, thresholds and buffers' shapes stay.
+    """Draw convolutions, linear layers and batch norms anew, in place; the mask stays.
 
     Weights are normal with standard deviation sqrt(2 / fan-in), fan-in counted over the
     mask, so that a sparse layer drives its neurons as strongly as a dense one (He et al.,

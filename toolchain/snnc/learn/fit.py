@@ -11,17 +11,19 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from math import cos, inf, pi
-from typing import Literal
+from math import cos, inf, isfinite, pi
 
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
-from snnc.errors import TrainingFailed
+from snnc.errors import InvalidFile, InvalidSetting, TrainingFailed
 from snnc.learn.augment import augment, channel_means
 from snnc.learn.curriculum import Curriculum, factor
+from snnc.learn.diagnosis import first_not_finite
 from snnc.learn.objectives import Objective, Standard, loss, scaled
+from snnc.learn.precision import Precision, logits_in_float32
 from snnc.learn.settings import Count, NotNegative, Positive, Settings
 from snnc.learn.stage import Advance, Context, TrainingData, derived, in_order
 from snnc.learn.views import eval_view
@@ -39,7 +41,7 @@ class Training(Settings):
     decay: NotNegative  # weight decay, on every trainable parameter
     validate_every: Count  # epochs between looks at the validation split
     accumulate: Count  # parts of a batch that are run one after the other to save memory
-    precision: Literal["float32", "bfloat16"]  # of products; membranes stay float32
+    precision: Precision  # of products; membranes and logits stay float32
     objective: Objective
     curriculum: Curriculum | None = None  # of the objective's epsilon
 
@@ -88,12 +90,18 @@ def fit(
     that are validated (every `validate_every`-th and the last) and acceptable.
 
     Raises:
-        TrainingFailed: a loss is not finite (the text names the batch and the layer, the
-            snapshot of the last good step stays), or no epoch was acceptable.
+        TrainingFailed: a loss or a gradient is not finite (the text names the batch and the
+            layer, the snapshot of the last good step stays), or no epoch was acceptable.
         InvalidFile: the snapshot to go on from is damaged.
+        InvalidSetting: a batch norm of single values would see a part of one sample.
     """
+    _check_parts(subject.network, settings, len(data.train), context.machine.processes)
     loop = _Loop(subject, settings, data, context)
-    with torch.random.fork_rng(devices=_gpus(context)):  # dropout draws from torch's own stream
+    image = data.train.rows(torch.zeros(1, dtype=torch.int64)).images
+    with (
+        torch.random.fork_rng(devices=_gpus(context)),  # dropout draws from torch's own stream
+        logits_in_float32(subject.network, image, settings.precision),
+    ):
         loop.run()
     subject.network.load_state_dict(loop.done.best)
     subject.network.eval()
@@ -156,7 +164,7 @@ class _Loop:
         """Take one step in place and return the loss before it.
 
         Raises:
-            TrainingFailed: the loss is not finite; the weights are not changed.
+            TrainingFailed: loss or gradient is not finite; the weights are not changed.
         """
         done, settings, network = self.done, self.settings, self.subject.network
         progress = (done.epoch + done.batch / self.steps) / settings.epochs
@@ -169,14 +177,17 @@ class _Loop:
                 value = self._loss(part, number) * (len(part) / len(rows))
                 torch.autograd.backward(value)
                 total += value.detach()
-        if self.subject.penalty is not None and self.machine.leads:
-            penalty = self.subject.penalty(done.epoch)
+        if self.subject.penalty is not None:
+            penalty = self.subject.penalty(done.epoch) / self.machine.processes
             torch.autograd.backward(penalty)
             total += penalty.detach()
-        seen = float(self.machine.sum_gradients(self.subject.parameters, total))
-        if seen - seen != 0:
+        total = self.machine.sum_gradients(self.subject.parameters, total)
+        gradients = [p.grad for p in self.subject.parameters if p.grad is not None]
+        seen, size = (float(x) for x in torch.stack([total, get_total_norm(gradients)]))
+        if not (isfinite(seen) and isfinite(size)):
             raise TrainingFailed(
-                f"epoch {done.epoch + 1}, batch {done.batch + 1}: the loss is {seen:g}; "
+                f"epoch {done.epoch + 1}, batch {done.batch + 1}: the loss is {seen:g}, the "
+                f"gradient's norm {size:g}; "
                 f"{first_not_finite(network, self.data.train.rows(mine).images)}; lower the rate"
             )
         self.optimizer.step()
@@ -210,7 +221,8 @@ class _Loop:
     def _validate(self) -> None:
         """Keep the present network if it is the best so far."""
         seen = self._validation_loss()
-        if self.subject.acceptable() and seen <= self.done.best_loss:
+        acceptable = self.machine.from_leader(self.subject.acceptable())
+        if acceptable and isfinite(seen) and seen <= self.done.best_loss:
             self.done.best_loss, self.done.best_epoch = seen, self.done.epoch
             self.done.best = copy.deepcopy(self.subject.network.state_dict())
 
@@ -273,34 +285,32 @@ class _Loop:
         found = self.machine.from_leader(found)
         if found is not None:
             content = dict(found)
-            self.subject.network.load_state_dict(content.pop("network"))
-            self.optimizer.load_state_dict(content.pop("optimizer"))
-            self.done = _Done(**content)
+            try:
+                self.subject.network.load_state_dict(content.pop("network"))
+                self.optimizer.load_state_dict(content.pop("optimizer"))
+                self.done = _Done(**content)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise InvalidFile(
+                    f"{self.context.snapshots.path} is not a snapshot of this stage; delete it to "
+                    "repeat the stage from its start"
+                ) from error
         self.machine.synchronise(self.subject.network)
+
+
+def _check_parts(network: nn.Module, settings: Training, count: int, processes: int) -> None:
+    """Refuse parts of a batch whose variance does not exist."""
+    last = (count - 1) % settings.batch + 1
+    parts = [size // processes // settings.accumulate for size in (settings.batch, last)]
+    smallest = max(min(parts), 1)  # an empty part is left out
+    norms = [name for name, m in network.named_modules() if isinstance(m, nn.BatchNorm1d)]
+    if smallest == 1 and norms:
+        raise InvalidSetting(
+            f"{count} samples in batches of {settings.batch}, {settings.accumulate} parts and "
+            f"{processes} processes leave a part of one sample, of which {norms[0]} has no "
+            "variance; choose another batch"
+        )
 
 
 def _gpus(context: Context) -> list[torch.device]:
     device = context.machine.device
     return [device] if device.type == "cuda" else []
-
-
-@torch.no_grad()
-def first_not_finite(network: nn.Module, images: Tensor) -> str:
-    """Say which layer is the first to hold or to return something that is not finite."""
-    for name, parameter in network.named_parameters():
-        if not torch.isfinite(parameter).all():
-            return f"layer {name.rpartition('.')[0]} has a {name.rpartition('.')[2]} not finite"
-    found: list[str] = []
-    watched = eval_view(network)
-    for name, module in watched.named_modules():
-        if not list(module.children()):
-            module._forward_hooks = module._forward_hooks.copy()
-            module.register_forward_hook(
-                lambda _m, _x, y, name=name: None if torch.isfinite(y).all() else found.append(name)
-            )
-    watched(images)
-    return (
-        f"layer {found[0]} is the first whose output is not finite"
-        if found
-        else ("every layer's output is finite on the clean images")
-    )

@@ -11,10 +11,10 @@ for each backward pass, while a robust objective takes several, in two modes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from snnc.errors import InvalidSetting
 
 CPU = torch.device("cpu")
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,14 @@ class Machine:
 
     @torch.no_grad()
     def average_statistics(self, network: nn.Module) -> None:
-        """Replace every floating-point buffer by its mean over all processes, in place."""
-        buffers = [b for b in network.buffers() if b.is_floating_point()]
+        """Replace batch norms' running statistics by their mean over all processes, in place."""
+        buffers = [
+            buffer
+            for module in network.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for buffer in (module.running_mean, module.running_var)
+            if buffer is not None
+        ]
         if self.processes == 1 or not buffers:
             return
         flat = self.sum(torch.cat([b.reshape(-1) for b in buffers])) / self.processes
@@ -74,7 +81,7 @@ class Machine:
         for buffer, part in zip(buffers, parts, strict=True):
             buffer.copy_(part.view_as(buffer))
 
-    def from_leader(self, content: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    def from_leader(self, content: Content) -> Content:
         """Return what the leading process passes in, in every process."""
         if self.processes == 1:
             return content
@@ -121,19 +128,25 @@ def device(name: str) -> torch.device:
 def machine(name: str) -> Iterator[Machine]:
     """Yield the machine of this process, one of several if `torchrun` started it.
 
-    Processes talk through gloo on CPUs and NCCL on GPUs; with `auto` or `cuda`, each takes
-    the GPU of its local rank.
+    Processes talk through gloo on CPUs and NCCL on GPUs, where each takes the GPU of its
+    local rank. They share the run's directory: one machine, or a shared file system.
 
     Raises:
-        InvalidSetting: there is no such device.
+        InvalidSetting: there is no such device, or one GPU is named for several processes.
     """
     chosen = device(name)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Machine(device=chosen)
         return
-    if chosen.type == "cuda" and ":" not in name:
+    if chosen.type == "cuda":
+        if ":" in name:
+            raise InvalidSetting(f"device {name!r} is one for all processes; take --device cuda")
         chosen = device(f"cuda:{os.environ['LOCAL_RANK']}")
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl", device_id=chosen)
+    else:
+        dist.init_process_group("gloo")
     try:
         yield Machine(device=chosen, rank=dist.get_rank(), processes=dist.get_world_size())
     finally:

@@ -36,7 +36,6 @@ else:
     import tomli as tomllib
 
 GROUP = "snnc.recipes"
-FORMAT = 1
 
 Table = dict[str, Any]  # a TOML document or a table of it, not yet judged
 

@@ -25,7 +25,9 @@ class Snapshots:
 
     def of(self, phase: str) -> Snapshots:
         """Return the snapshots of one phase of the work."""
-        return self if self.path is None else replace(self, path=self.path.with_suffix(f".{phase}"))
+        if self.path is None:
+            return self
+        return replace(self, path=self.path.with_name(f"{self.path.name}.{phase}"))
 
     def save(self, content: Mapping[str, Any]) -> None:
         """Replace the snapshot: a kill leaves the old one or the new one."""
@@ -51,8 +53,3 @@ class Snapshots:
                 f"{self.path} is damaged; delete it to repeat the stage from its start"
             ) from error
         return content
-
-    def remove(self) -> None:
-        """Delete the snapshot, if there is one."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

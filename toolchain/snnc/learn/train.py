@@ -22,6 +22,7 @@ def train(state: State, settings: Training, data: TrainingData, context: Context
         TrainingFailed: a loss is not finite; the text names the batch and the layer.
     """
     network = copy.deepcopy(state.network)
+    context.machine.synchronise(network)  # so that all take the same mask
     metrics = fit(whole(network, nonzero_masks(network)), settings, data, context)
     return State(
         network=network,

@@ -208,10 +208,12 @@ def _share(jobs: int, work: Callable[[int, int], Tensor | None]) -> list[Tensor]
         results = [work(0, jobs)]
     else:
         threads = torch.get_num_threads()
-        with ThreadPoolExecutor(parts, initializer=_alone) as pool:
-            started = [pool.submit(work, *part) for part in zip(ends, ends[1:], strict=False)]
-            results = [each.result() for each in started]
-        torch.set_num_threads(threads)
+        try:
+            with ThreadPoolExecutor(parts, initializer=_alone) as pool:
+                started = [pool.submit(work, *part) for part in zip(ends, ends[1:], strict=False)]
+                results = [each.result() for each in started]
+        finally:
+            torch.set_num_threads(threads)
     return [result for result in results if result is not None]
 
 
