@@ -7,11 +7,12 @@ must be on that device, too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from snnc.learn.views import eval_view
 
@@ -51,7 +52,8 @@ def frozen_view(network: Network) -> Network:
 
     The parameters are aliases, so a step of the network's training shows in the view. A
     layer with a backward pass of its own then skips the gradients of its parameters, which
-    it could not know to be unwanted, and nothing can be written into `grad`.
+    it could not know to be unwanted, and nothing can be written into `grad`. Weights that
+    are made of other parameters, as masks of scores are, are made once, here.
     """
     frozen = eval_view(network)
     for module in frozen.modules():
@@ -59,7 +61,23 @@ def frozen_view(network: Network) -> Network:
             name: None if p is None else nn.Parameter(p.detach(), requires_grad=False)
             for name, p in module._parameters.items()
         }
+    for module in list(frozen.modules()):
+        if is_parametrized(module):
+            _bake(module)
     return frozen
+
+
+@torch.no_grad()
+def _bake(module: nn.Module) -> None:
+    """Replace what torch's parametrisations compute at every use by its present value.
+
+    Torch's own way to remove them changes the class, which a view shares.
+    """
+    made = {name: getattr(module, name) for name in cast(nn.ModuleDict, module.parametrizations)}
+    module.__class__ = type(module).__bases__[0]  # of which parametrising made a subclass
+    del module._modules["parametrizations"]
+    for name, value in made.items():
+        module._parameters[name] = nn.Parameter(value, requires_grad=False)
 
 
 def ascend(
