@@ -191,3 +191,15 @@ def test_every_installed_recipe_is_valid_and_described(name):
     assert recipe.name == name
     assert recipe.about is not None
     assert recipe.data.name in data.names()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "sentence"),
+    [
+        ("train.momentum=1", "train.momentum: is 1; take less than 1"),
+        ("name='../evil'", "name: is '../evil'; give letters, digits"),
+        ("data.augment='flip'", "data.augment: is 'flip'; give a list in brackets"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_too(assignment, sentence):
+    assert f"\n  {sentence}" in refused(assignment)

@@ -19,10 +19,11 @@ from snnc.errors import (
     UnknownName,
 )
 from snnc.frontend.checkpoint import load_checkpoint, to_module
+from snnc.learn.machine import Machine
 from snnc.learn.plan import plan
 from snnc.learn.prune import Random, prunable
 from snnc.learn.recipes import load_recipe
-from snnc.learn.record import fingerprint, stage_key
+from snnc.learn.record import Record, fingerprint, stage_key
 from snnc.learn.run import HERE, train
 from snnc.learn.seeds import spread, train_seeds
 from snnc.learn.spiking import SpikingNetwork
@@ -489,3 +490,41 @@ def test_resuming_with_other_data_of_the_same_name_is_refused(tmp_path, monkeypa
     monkeypatch.setattr(data, "load", lambda name, *, root: other)
     with pytest.raises(InvalidSetting, match=r"data\.digest: .* before, of other data now"):
         run(tmp_path, resume=True)
+
+
+def test_a_damaged_last_checkpoint_does_not_become_the_model(whole, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(whole.directory, copied)
+    path = copied / "checkpoints" / "05-finetune.pt"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InvalidFile, match=r"05-finetune\.pt"):
+        run(copied, resume=True)
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"no")])
+def test_a_damaged_checkpoint_is_not_taken_over(whole, tmp_path, damage):
+    copied = tmp_path / "copied"
+    shutil.copytree(whole.directory, copied)
+    damage(copied / "checkpoints" / "01-train.pt")
+    where = replace(HERE, reuse=(copied,))
+    recipe = load_recipe("digits", QUICK)
+    with pytest.raises(InvalidFile, match=r"01-train\.pt"):
+        train(recipe, tmp_path / "run", resume=False, progress=lambda s, a: None, where=where)
+
+
+def test_two_runs_in_one_directory_are_refused(whole):
+    record = Record(whole.directory, (), Machine())
+    with record.lock(), pytest.raises(OutputExists, match="another process trains in"):
+        run(whole.directory, resume=True)
+    assert run(whole.directory, resume=True) == whole
+
+
+def test_a_network_that_no_target_runs_is_told_before_it_is_trained(tmp_path):
+    notes = []
+    for granularity in ("layer", "neuron"):
+        recipe = load_recipe("digits", [*QUICK, f"convert.granularity={granularity}"])
+        recipe = recipe.model_copy(update={"twin": None})
+        directory = tmp_path / granularity
+        train(recipe, directory, resume=False, progress=lambda s, a: None, note=notes.append)
+    (found,) = notes
+    assert "no target will run this network" in found and "per neuron" in found

@@ -8,6 +8,7 @@ while waiting to standard error. Exit status: 0 done, 1 refused or failed, 2 wro
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -85,6 +86,8 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _show(error: SnncError, *, as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes, the first one speaks
     click.echo(f"snnc: error: {error}", err=True)
     if as_json:
         issues = [vars(issue) for issue in error.issues] if isinstance(error, Refusal) else []

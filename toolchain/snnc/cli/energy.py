@@ -67,7 +67,13 @@ def energy(
     chosen = [load_profile(name) for name in profiles or names()]
     loaded = load_build(build)
     program = loaded.program
-    images = load_split(data_name, split=split, samples=samples, root=data_root)
+    images = load_split(
+        data_name,
+        split=split,
+        samples=samples,
+        root=data_root,
+        classes=loaded.graph.class_names,
+    )
     same_shape(program.input.shape, images, data_name)
     if ann is None:
         baseline = ann_counts_of_program(program)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from snnc.cli.output import emit, json_option
@@ -11,8 +13,10 @@ from snnc.cli.output import emit, json_option
 @click.argument("name", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the installed recipes with what to expect and what it costs; print one by NAME."""
-    from snnc.errors import UnknownName
+    """List the installed recipes with what to expect and what it costs; print one by NAME.
+
+    NAME may also be the path of a TOML file: --json shows what it extends to.
+    """
     from snnc.learn.recipes import available, load_recipe
 
     texts = available()
@@ -30,8 +34,6 @@ def recipes(name: str | None, as_json: bool) -> None:
         ]
         emit({"recipes": listed}, "\n".join(lines), as_json=as_json)
         return
-    if name not in texts:
-        raise UnknownName("recipe", name, texts)
-    text = texts[name].decode()
     recipe = load_recipe(name).model_dump(mode="json")
+    text = texts[name].decode() if name in texts else Path(name).read_text()
     emit({"name": name, "recipe": recipe, "text": text}, text.rstrip(), as_json=as_json)

@@ -53,7 +53,13 @@ def simulate(
             f"{build} was made for {loaded.target!r}; Lava runs builds for loihi: "
             "snnc compile MODEL --target loihi"
         )
-    images = load_split(data_name, split=split, samples=samples, root=data_root)
+    images = load_split(
+        data_name,
+        split=split,
+        samples=samples,
+        root=data_root,
+        classes=loaded.graph.class_names,
+    )
     same_shape(loaded.program.input.shape, images, data_name)
     codes = encode(loaded.program.input, images.images)
     begin = time.perf_counter()

@@ -32,18 +32,39 @@ def find_modules_here(trust: bool) -> None:
         sys.path.insert(0, os.getcwd())
 
 
-def load_split(name: str, *, split: str, samples: int | None, root: Path | None) -> Split:
+def load_split(
+    name: str,
+    *,
+    split: str,
+    samples: int | None,
+    root: Path | None,
+    classes: tuple[str, ...] = (),
+) -> Split:
     """Return a split of a data set, or its first `samples` in class-balanced order.
 
+    `classes` are the names of the network's classes, if it knows them.
+
     Raises:
-        UnknownName, InvalidSetting, InvalidFile, Refusal, MissingDependency.
+        UnknownName, InvalidFile, Refusal, MissingDependency.
+        InvalidSetting: the data set has other classes, or fewer samples.
     """
     from snnc import data
 
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
-    found: Split = getattr(data.load(name, root=root), split)
+    dataset = data.load(name, root=root)
+    if classes and dataset.class_names != classes:
+        raise InvalidSetting(
+            f"the network names {_few(classes)}, data set {name!r} {_few(dataset.class_names)}; "
+            "pass --data with the data set that it was trained on"
+        )
+    found: Split = getattr(dataset, split)
     return found if samples is None else found.take(samples)
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:3])
+    return f"{len(classes)} classes ({shown}{', ...' if len(classes) > 3 else ''})"
 
 
 def trust_option(command: click.decorators.FC) -> click.decorators.FC:

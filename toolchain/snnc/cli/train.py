@@ -80,7 +80,9 @@ def train(
         if numbers is not None:
             _train_seeds(chosen, directory, numbers, resume, where, as_json=as_json)
             return
-        result = run(chosen, directory, resume=resume, progress=print_advance, where=where)
+        result = run(
+            chosen, directory, resume=resume, progress=print_advance, where=where, note=note
+        )
         if here.leads:
             emit(to_json(result), to_text(result), as_json=as_json)
 

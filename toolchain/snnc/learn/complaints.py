@@ -18,6 +18,7 @@ KINDS = {
     "finite_number": "a finite number",
     "string_type": "text in quotes",
     "dict_type": "a table",
+    "list_type": "a list in brackets",
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
@@ -59,6 +60,9 @@ def _issue(model: type[BaseModel], table: Mapping[str, Any], details: ErrorDetai
             known = [word.strip("'") for word in str(context["expected"]).split(" or ")]
             known = [word.strip("' ") for part in known for word in part.split(",")]
             return Issue(name, f"is {value!r}", nearest(str(value), known), "unknown-value")
+        case "string_pattern_mismatch":
+            remedy = "give letters, digits, spaces, '.', '-' and '_', the first no sign"
+            return Issue(name, f"is {value!r}", remedy, "invalid")
         case "value_error":
             return Issue(name, "does not fit together", str(context["error"]), "invalid")
         case _ if bounds:

@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from snnc.learn.views import eval_view
 
 
+def finite(network: nn.Module) -> bool:
+    """Tell whether every parameter and buffer is finite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())
+
+
 @torch.no_grad()
 def first_not_finite(network: nn.Module, images: Tensor) -> str:
     """Say which layer is the first to hold or to return something that is not finite."""

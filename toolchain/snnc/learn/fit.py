@@ -12,16 +12,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import cos, inf, isfinite, pi
+from typing import Annotated
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from snnc.errors import InvalidFile, InvalidSetting, TrainingFailed
 from snnc.learn.augment import augment, channel_means
 from snnc.learn.curriculum import Curriculum, factor
-from snnc.learn.diagnosis import first_not_finite
+from snnc.learn.diagnosis import finite, first_not_finite
 from snnc.learn.objectives import Objective, Standard, loss, scaled
 from snnc.learn.precision import Precision, logits_in_float32
 from snnc.learn.settings import Count, NotNegative, Positive, Settings
@@ -37,7 +38,7 @@ class Training(Settings):
     epochs: Count
     batch: Count  # samples of one step, over all processes
     rate: Positive
-    momentum: NotNegative
+    momentum: Annotated[float, Field(ge=0, lt=1)]
     decay: NotNegative  # weight decay, on every trainable parameter
     validate_every: Count  # epochs between looks at the validation split
     accumulate: Count  # parts of a batch that are run one after the other to save memory
@@ -78,6 +79,7 @@ class _Done:
     loss: float = 0.0  # sum over the steps of this epoch
     best_loss: float = inf
     best_epoch: int = 0  # from 1; 0 while there is none
+    refused: int = 0  # validated epochs whose network was not acceptable
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -137,10 +139,12 @@ class _Loop:
         while self.done.epoch < self.settings.epochs:
             self._epoch()
         if not self.done.best:
-            raise TrainingFailed(
-                "no epoch ended with a network to keep: the validation loss was never a number, "
-                "or a budget was never met; lower the rate, train for more epochs, or raise gamma"
+            why = (
+                "the budget was never met; train the scores for more epochs or raise gamma"
+                if self.done.refused
+                else "the validation loss or the network was never finite; lower the rate"
             )
+            raise TrainingFailed(f"no epoch ended with a network to keep: {why}")
 
     def _epoch(self) -> None:
         epoch = self.done.epoch
@@ -220,11 +224,12 @@ class _Loop:
 
     def _validate(self) -> None:
         """Keep the present network if it is the best so far."""
-        seen = self._validation_loss()
+        network, seen = self.subject.network, self._validation_loss()
         acceptable = self.machine.from_leader(self.subject.acceptable())
-        if acceptable and isfinite(seen) and seen <= self.done.best_loss:
+        self.done.refused += not acceptable
+        if acceptable and isfinite(seen) and seen <= self.done.best_loss and finite(network):
             self.done.best_loss, self.done.best_epoch = seen, self.done.epoch
-            self.done.best = copy.deepcopy(self.subject.network.state_dict())
+            self.done.best = copy.deepcopy(network.state_dict())
 
     @torch.no_grad()
     def _validation_loss(self) -> float:

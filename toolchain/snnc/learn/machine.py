@@ -114,6 +114,8 @@ def device(name: str) -> torch.device:
         found = torch.device(name)
     except RuntimeError as error:
         raise InvalidSetting(f"device {name!r} is unknown; take auto, cpu or cuda") from error
+    if found.type not in ("cpu", "cuda"):
+        raise InvalidSetting(f"device {name!r} is not supported; take auto, cpu or cuda")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise InvalidSetting(f"device {name!r}: torch finds no CUDA device; take --device cpu")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():

@@ -73,7 +73,7 @@ class Recipe(Settings):
     """One reproducible result. Stages run in the order of their fields; absent ones do not."""
 
     format: Literal[1]
-    name: str
+    name: Annotated[str, Field(pattern=r"^\w[\w .-]*$")]  # also names the default directory
     about: About | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     data: Data

@@ -8,9 +8,11 @@ of processes too, as it would on another seed; that is not part of the key.)
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from torch import nn
 
 from snnc import __version__
 from snnc.data import Dataset
-from snnc.errors import InvalidFile, InvalidSetting, OutputExists
+from snnc.errors import InvalidFile, InvalidSetting, OutputExists, SnncError
+from snnc.frontend.checkpoint import load_checkpoint
 from snnc.frontend.tracing import trace
 from snnc.ir.files import read_bytes, write_bytes
 from snnc.learn.machine import Machine
@@ -103,9 +106,33 @@ class Record:
             InvalidSetting: it holds a run of another recipe or of other data.
             InvalidFile: the file that says so is damaged.
         """
+        refusal: SnncError | None = None
         if self.machine.leads:
-            self._claim(recipe, dataset, resume)
-        self.machine.wait()
+            try:
+                self._claim(recipe, dataset, resume)
+            except SnncError as error:
+                refusal = error
+        if (refusal := self.machine.from_leader(refusal)) is not None:
+            raise refusal  # in every process: none waits for another
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs out of the directory for the time.
+
+        Raises:
+            OutputExists: another process trains here.
+        """
+        if not self.machine.leads:
+            yield
+            return
+        with (self.directory / "run.json").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputExists(
+                    f"another process trains in {self.directory}; wait for it, or stop it"
+                ) from error
+            yield
 
     def _claim(self, recipe: Recipe, dataset: Dataset, resume: bool) -> None:
         path = self.directory / "run.json"
@@ -160,6 +187,7 @@ class Record:
         for run in self.reuse:
             for found in sorted((run / "checkpoints").glob("*.json")):
                 if _read_json(found).get("key") == key:
+                    load_checkpoint(found.with_suffix(".pt"))  # a damaged one is refused here
                     for kind in (".pt", ".report.json", ".report.txt", ".json"):  # .json: done
                         if (source := found.with_suffix(kind)).exists():
                             copied = read_bytes(source, "a file of a training run")

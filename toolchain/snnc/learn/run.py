@@ -26,9 +26,11 @@ from torch import nn
 
 from snnc import __version__, data
 from snnc.data import Dataset
-from snnc.errors import InvalidSetting, TrainingFailed
+from snnc.data.dataset import class_balanced
+from snnc.errors import InvalidSetting, Refusal, TrainingFailed
 from snnc.frontend.architecture import build
 from snnc.frontend.checkpoint import from_module, load_checkpoint, save_checkpoint, to_module
+from snnc.frontend.torch_module import from_torch
 from snnc.ir.files import read_bytes, write_bytes
 from snnc.learn.conversion_report import conversion_report
 from snnc.learn.convert import spiking
@@ -49,6 +51,8 @@ from snnc.learn.stage import (
     samples,
     training_data,
 )
+from snnc.passes.compile import compile_graph
+from snnc.passes.numbers import Numbers
 
 RunProgress = Callable[[str, Advance], None]  # the stage's name and what it has done
 
@@ -105,11 +109,15 @@ def train(
     resume: bool,
     progress: RunProgress,
     where: Where = HERE,
+    note: Callable[[str], None] = lambda _: None,
 ) -> RunResult:
     """Run every stage of a recipe that `directory` does not hold yet; return where all is.
 
+    `note` gets what a person should know before a long training: that the network it makes
+    could be measured, but not compiled.
+
     Raises:
-        OutputExists: the directory holds a run and `resume` is False.
+        OutputExists: the directory holds a run and `resume` is False, or a run is going on.
         InvalidSetting: `resume` with another recipe or other data (the differences are
             listed) or another architecture of that name; a run to reuse that is none; an
             architecture that does not fit the data.
@@ -133,12 +141,16 @@ def train(
         where=where,
         progress=progress,
     )
-    robust = _run_plan(job, plan(recipe), "", 1)
-    twin: tuple[StageResult, ...] = ()
-    if recipe.twin is not None:
-        twin_plan = plan(with_objective(recipe, recipe.twin.objective))
-        twin = _run_plan(job, twin_plan, "twin-", len(robust) + 1)
+    if where.machine.leads and (problem := _undeployable(untrained.network, job)):
+        note(f"as it is, no target will run this network: {problem}")
+    with record.lock():
+        robust = _run_plan(job, plan(recipe), "", 1)
+        twin: tuple[StageResult, ...] = ()
+        if recipe.twin is not None:
+            twin_plan = plan(with_objective(recipe, recipe.twin.objective))
+            twin = _run_plan(job, twin_plan, "twin-", len(robust) + 1)
     model = directory / "model.pt"
+    load_checkpoint(robust[-1].checkpoint)  # a damaged one is refused here
     if where.machine.leads:
         write_bytes(model, read_bytes(robust[-1].checkpoint, "a checkpoint"), force=True)
     where.machine.wait()
@@ -229,7 +241,8 @@ def _write_conversion_report(
 ) -> None:
     """Write beside the checkpoint what the conversion did to each layer, for people and tools."""
     assert isinstance(snn, SpikingNetwork)  # noqa: S101 - the stage has just made it
-    chosen = validation.rows(torch.arange(min(REPORTED, len(validation))))
+    rows = class_balanced(validation.labels.cpu().numpy())[:REPORTED]
+    chosen = validation.rows(torch.from_numpy(rows))
     sweep = tuple(sorted({1, 2, 4, snn.steps, 2 * snn.steps, 4 * snn.steps}))
     report = conversion_report(ann, snn, chosen, steps=sweep)
     content = json.dumps(report.to_json(), indent=1) + "\n"
@@ -259,6 +272,17 @@ def _untrained(recipe: Recipe, dataset: Dataset, *, trust: bool) -> State:
         check(network, recipe.prune, recipe.convert)
     spiking(network, recipe.convert, shape)
     return State(network=network)
+
+
+def _undeployable(network: nn.Module, job: _Job) -> str | None:
+    """Return why the spiking form of a network cannot become an integer program."""
+    shape = tuple(job.dataset.train.pixels.shape[1:])
+    try:
+        graph = from_torch(spiking(network, job.recipe.convert, shape), input_shape=shape)
+        compile_graph(graph, Numbers())
+    except Refusal as refusal:
+        return str(refusal)
+    return None
 
 
 @torch.no_grad()
