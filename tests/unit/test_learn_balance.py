@@ -111,15 +111,14 @@ def test_a_threshold_depends_on_the_layers_before_it_only():
 def test_the_threshold_is_the_largest_percentile_over_the_batches():
     module = spiking()
     values = []
-    for images in first_pass(20):
+    for images in first_pass(12):
         current = F.batch_norm(module.body.get_submodule("0")(images), None, None, training=True)
         values.append(percentile(current.detach(), 90.0))
-    assert len(set(values)) == 3
-    for count in (1, 2, 3):
-        settings = BALANCE.model_copy(update={"batches": count, "scale": 1.0})
+    for count in range(1, len(values) + 1):
+        settings = BALANCE.model_copy(update={"batches": count, "batch": 12, "scale": 1.0})
         found = thresholds(balanced(settings, module))["2"].item()
         assert found == pytest.approx(max(values[:count]), rel=1e-6)  # float32
-    assert values[0] < max(values)
+    assert values[0] < max(values) != values[-1]  # neither the first nor the last batch decides
 
 
 def test_later_layers_are_driven_by_the_calibrated_spikes_of_earlier_ones():
