@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes through /proc"),
 ]
 
-PATIENCE = 60.0  # seconds until Lava must run, and until everything must be gone
+PATIENCE = 180.0  # seconds until Lava must run, and until everything must be gone
 
 SCRIPT = textwrap.dedent(
     """
