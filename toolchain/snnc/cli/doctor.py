@@ -17,7 +17,8 @@ OPTIONAL = {  # package -> (extra that brings it, what it is for)
     "torch": ("train", "train, attack and read checkpoints"),
     "pydantic": ("train", "read recipes"),
     "scikit-learn": ("train", "the embedded digits"),
-    "numba": ("fast", "the fast simulator"),
+    "numba": ("fast", "the fast simulator, fast training on processors"),
+    "pillow": ("images", "read TinyImageNet and folders of images"),
 }
 
 
