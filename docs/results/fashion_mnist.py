@@ -194,7 +194,7 @@ def figure(found: Sequence[Row]) -> str:
     """Draw one panel for each measurement: accuracy against sparsity, one line a network."""
     panel, gap, top, height = 250.0, 44.0, 54.0, 220.0
     panels = [
-        _panel(found, name, number * (panel + gap) + 44, panel, top, height)
+        _panel(found, name, number * (panel + gap) + 56, panel, top, height)
         for number, name in enumerate(MEASURED)
     ]
     width = len(MEASURED) * (panel + gap) + 20
@@ -229,7 +229,10 @@ def _panel(
     ]
     for number, name in enumerate(NETWORKS):
         mine = {row["sparsity"]: row[measured] for row in found if row["network"] == name}
-        points = [(x(i), *mine[level]) for i, level in enumerate(levels) if level in mine]
+        aside = x(0) + 5 * (number - 1)  # so that equal means do not hide each other
+        points = [
+            (x(i) - x(0) + aside, *mine[level]) for i, level in enumerate(levels) if level in mine
+        ]
         parts.append(curve([(place, y(mean)) for place, mean, _ in points], f"curve n{number}"))
         for place, mean, deviation in points:
             ends = (y(min(mean + deviation, 100)), y(max(mean - deviation, 0)))
