@@ -5,16 +5,12 @@ Nothing here asserts on time; what is asserted is that the thing timed did its w
 """
 
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from snnc.errors import MissingDependency
-from snnc_targets.loihi import interpreter
-from snnc_targets.loihi.interpreter import Places
 
 FEW, MANY = 4, 360  # samples: in a test run, in a measurement (the digits' test split)
 FEW_LAVA, MANY_LAVA = 2, 8
@@ -55,13 +51,8 @@ def test_an_engine_of_the_host(benchmark, program, name):
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("lava")
 def test_lava(benchmark, program):
-    try:
-        interpreter.find(Places.here())
-    except MissingDependency as missing:
-        if os.environ.get("SNNC_REQUIRE_LAVA") == "1":
-            raise
-        pytest.skip(str(missing))
     codes = engines.codes(FEW_LAVA if benchmark.disabled else MANY_LAVA)
     trace = benchmark.pedantic(engines.run_lava, (program, codes), rounds=1)
     np.testing.assert_array_equal(trace.logits, engines.run_numpy(program, codes).logits)

@@ -1,15 +1,11 @@
 """Every target of ours keeps the contract: generated programs run exactly as specified."""
 
-import os
-
 import numpy as np
 import pytest
 import snnc_targets.reference
-from snnc.errors import InvalidSetting, MissingDependency
+from snnc.errors import InvalidSetting
 from snnc.testing.conformance import TargetConformance, saturating
 from snnc_targets.loihi import TARGET as LOIHI
-from snnc_targets.loihi import interpreter
-from snnc_targets.loihi.interpreter import Places
 from snnc_targets.reference import TARGET as REFERENCE
 
 
@@ -46,16 +42,8 @@ class TestReference(TargetConformance):
 
 
 @pytest.mark.lava
+@pytest.mark.usefixtures("lava")
 @pytest.mark.slow
 class TestLoihi(TargetConformance):
     target = LOIHI
     examples = 60
-
-    @pytest.fixture(autouse=True)
-    def lava(self):
-        try:
-            interpreter.find(Places.here())
-        except MissingDependency as missing:
-            if os.environ.get("SNNC_REQUIRE_LAVA") == "1":
-                raise
-            pytest.skip(str(missing).splitlines()[0])

@@ -1,10 +1,7 @@
 """On Lava, too, one unit of membrane decides as the specification says."""
 
-import os
-
 import numpy as np
 import pytest
-from snnc.errors import MissingDependency
 from snnc.ir.check_program import check_program
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
@@ -19,20 +16,9 @@ from snnc.ir.program import (
 from snnc.ir.weights import Dense, integers
 from snnc.semantics.network import specified
 from snnc.testing.conformance import agree, run_on
-from snnc_targets.loihi import TARGET, interpreter
-from snnc_targets.loihi.interpreter import Places
+from snnc_targets.loihi import TARGET
 
-pytestmark = pytest.mark.lava
-
-
-@pytest.fixture(autouse=True)
-def lava():
-    try:
-        return interpreter.find(Places.here())
-    except MissingDependency as missing:
-        if os.environ.get("SNNC_REQUIRE_LAVA") == "1":
-            raise
-        pytest.skip(str(missing))
+pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("lava")]
 
 
 def layer(name, threshold, *, decay=0, reset=Reset.ZERO, **weights):

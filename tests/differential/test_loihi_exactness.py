@@ -1,13 +1,12 @@
 """Generated Lava programs do what the specification says, spike for spike."""
 
 import json
-import os
 import subprocess
 import tempfile
 
 import numpy as np
 import pytest
-from snnc.errors import InvalidSetting, MissingDependency, TargetFailed
+from snnc.errors import InvalidSetting, TargetFailed
 from snnc.ir.check_program import check_program
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
@@ -27,20 +26,9 @@ from snnc.semantics.encode import encode
 from snnc.semantics.network import incoming, specified
 from snnc.targets.api import legalize
 from snnc.testing.conformance import agree, run_on
-from snnc_targets.loihi import TARGET, interpreter, runner
-from snnc_targets.loihi.interpreter import Places
+from snnc_targets.loihi import TARGET, runner
 
-pytestmark = pytest.mark.lava
-
-
-@pytest.fixture(autouse=True, scope="module")
-def lava():
-    try:
-        return interpreter.find(Places.here())
-    except MissingDependency as missing:
-        if os.environ.get("SNNC_REQUIRE_LAVA") == "1":
-            raise
-        pytest.skip(str(missing).splitlines()[0])
+pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("lava")]
 
 
 def integer_weights(rng, shape, density=1.0):

@@ -15,12 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-from snnc.errors import MissingDependency
-from snnc_targets.loihi import interpreter
-from snnc_targets.loihi.interpreter import Places
 
 pytestmark = [
     pytest.mark.lava,
+    pytest.mark.usefixtures("lava"),
     pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes through /proc"),
 ]
 
@@ -64,16 +62,6 @@ SCRIPT = textwrap.dedent(
         raise SystemExit(1)
     """
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def lava():
-    try:
-        interpreter.find(Places.here())
-    except MissingDependency as missing:
-        if os.environ.get("SNNC_REQUIRE_LAVA") == "1":
-            raise
-        pytest.skip(str(missing).splitlines()[0])
 
 
 class Run:

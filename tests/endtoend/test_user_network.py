@@ -1,13 +1,10 @@
 """A network that inherits nothing of ours goes from nn.Module to a build that runs on Lava."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
 from snnc import data
 from snnc.api import compile, run
-from snnc.errors import MissingDependency
 from snnc.evaluate.agreement import agreement
 from snnc.ir.graph import Granularity, Reset
 from snnc.ir.weights import stored, unpack
@@ -15,7 +12,6 @@ from snnc.learn.spiking import to_spiking
 from snnc.learn.surrogates import TRIANGLE
 from snnc.semantics.encode import encode
 from snnc.simulate import reference
-from snnc.targets import registry
 from snnc.targets.build import load_build
 from torch import nn
 from torch.nn import functional as F
@@ -82,13 +78,17 @@ def test_the_integers_do_what_the_float_network_does():
     assert all(0.01 < layer.spikes.mean() / layer.neurons < 1 for layer in trace.layers)
 
 
-@pytest.mark.lava
-def test_it_becomes_a_build_that_runs_on_lava_spike_for_spike(tmp_path):
-    compile(spiking(), target="loihi", directory=tmp_path / "build")
-    build = load_build(tmp_path / "build")
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("user") / "build"
+    compile(spiking(), target="loihi", directory=directory)
+    return load_build(directory)
+
+
+def test_it_becomes_a_build_that_keeps_names_and_zeros(build):
     names = [population.name for population in build.program.populations]
     assert names == ["stem", "first", "second", "head"]
-    assert all(name in (tmp_path / "build" / "network.py").read_text() for name in names)
+    assert all(name in (build.directory / "network.py").read_text() for name in names)
     weights = {b.name: b.weight for p in build.program.populations for b in p.synapses}
     assert stored(weights["head"]).all()  # CSR: pruned weights are not there at all
     for name in ("second", "head"):
@@ -96,7 +96,11 @@ def test_it_becomes_a_build_that_runs_on_lava_spike_for_spike(tmp_path):
         after = unpack(weights[name])
         if after.shape == pruned.shape:
             assert (after[pruned] == 0).all()
-    _require_lava()
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("lava")
+def test_the_build_runs_on_lava_spike_for_spike(build):
     expected = reference.run(build.program, _codes(build, 6), raster=True)
     trace = run(build, images(6), engine="target", raster=True)
     compared = agreement(expected, trace)
@@ -105,12 +109,3 @@ def test_it_becomes_a_build_that_runs_on_lava_spike_for_spike(tmp_path):
 
 def _codes(build, count):
     return encode(build.program.input, images(count))
-
-
-def _require_lava():
-    target = registry.load("loihi")
-    found = target.doctor()[0]
-    if not found.ok:
-        if os.environ.get("SNNC_REQUIRE_LAVA") == "1":
-            raise MissingDependency(found.detail)
-        pytest.skip(f"Lava: {found.detail}")
