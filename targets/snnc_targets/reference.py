@@ -27,7 +27,11 @@ class ReferenceTarget(Target):
 
     name = "reference"
     summary = "this computer, numpy: exact integers, the yardstick for every other target"
-    numbers = Numbers()
+
+    @property
+    def numbers(self) -> Numbers:
+        """The formats of Loihi's LIF neuron."""
+        return Numbers()
 
     def issues(self, program: Program) -> Sequence[Issue]:
         """Return nothing: every valid program runs."""

@@ -1,10 +1,15 @@
 """Every target of ours keeps the contract: generated programs run exactly as specified."""
 
+from itertools import count, islice
+
 import numpy as np
 import pytest
 import snnc_targets.reference
 from snnc.errors import InvalidSetting
-from snnc.testing.conformance import TargetConformance, saturating
+from snnc.semantics.network import specified
+from snnc.testing.conformance import TargetConformance, agree, run_on, saturating
+from snnc.testing.programs import generate
+from snnc_targets.loihi import LOIHI2
 from snnc_targets.loihi import TARGET as LOIHI
 from snnc_targets.reference import TARGET as REFERENCE
 
@@ -47,3 +52,33 @@ class TestReference(TargetConformance):
 class TestLoihi(TargetConformance):
     target = LOIHI
     examples = 60
+
+
+def accepted(target, first, programs, **kinds):
+    """Return generated programs that a target accepts, from a seed on, with codes."""
+    drawn = (generate(seed, **kinds) for seed in count(first))
+    return list(islice((run for run in drawn if not target.issues(run[0])), programs))
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("lava")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "seed"),
+    [
+        (LOIHI.configured({"convolutions": "sparse"}), 7000),
+        (LOIHI.configured({"image": "graded"}), 7100),
+        (LOIHI.configured({"image": "bias"}), 7200),
+    ],
+)
+def test_lava_runs_generated_programs_as_specified_whatever_is_chosen(target, seed):
+    """A few of what test_loihi_generated.py runs in one process, here on Lava's runtime."""
+    for program, codes in accepted(target, seed, 8):
+        agree(run_on(target, program, codes), specified(program, codes))
+
+
+@pytest.mark.lava
+@pytest.mark.usefixtures("lava")
+def test_the_chips_target_executes_in_the_simulation():
+    program, codes = accepted(LOIHI2, 7300, 1, steps=(4, 4), delays=(0,))[0]
+    agree(run_on(LOIHI2, program, codes), specified(program, codes))

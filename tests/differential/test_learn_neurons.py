@@ -43,7 +43,16 @@ def test_a_float_neuron_without_leak_spikes_as_specified(currents, threshold, re
     spikes = neuron(torch.tensor(currents, dtype=torch.float32)[:, None]).flatten().bool()
     expected, v = [], 0
     for current in currents:
-        v, fired = step(v, current, bias=0, threshold=threshold * UNIT, decay=0, reset=reset)
+        _, v, fired = step(
+            0,
+            v,
+            current,
+            current_decay=4096,
+            bias=0,
+            threshold=threshold * UNIT,
+            decay=0,
+            reset=reset,
+        )
         expected.append(fired)
     # whole numbers below 2**24 are exact in float32
     assert spikes.tolist() == expected
@@ -67,7 +76,16 @@ def test_a_float_neuron_that_forgets_half_spikes_as_specified(currents, threshol
     spikes = neuron(torch.tensor(currents, dtype=torch.float32)[:, None]).flatten().bool()
     expected, v = [], 0
     for current in currents:
-        v, fired = step(v, current, bias=0, threshold=threshold * UNIT, decay=2048, reset=reset)
+        _, v, fired = step(
+            0,
+            v,
+            current,
+            current_decay=4096,
+            bias=0,
+            threshold=threshold * UNIT,
+            decay=2048,
+            reset=reset,
+        )
         expected.append(fired)
     # at most six halvings of multiples of 64: the specification rounds nothing either
     assert spikes.tolist() == expected

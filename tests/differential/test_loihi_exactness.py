@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -296,8 +297,206 @@ def test_bundles_without_a_single_weight_are_silent():
     agree(run_on(TARGET, program, codes), specified(program, codes))
 
 
-def test_samples_in_a_stream_equal_samples_on_their_own(tmp_path):
-    program, codes = everything()
+def lasting_and_late():
+    """Lasting currents and delays of synapses, in sums, in a convolution and in the readout."""
+    rng = np.random.default_rng(8)
+    w = lambda *shape: integer_weights(rng, shape, 0.7)
+    bias = lambda size: rng.integers(-20, 60, size)
+    late = lambda bundle, delay: replace(bundle, delay=delay)
+    image = layer("a", (3, 4, 5), convolution("a", INPUT, w(3, 1, 2, 2)), threshold=64 * 300 + 1)
+    b = (
+        late(convolution("b", "a", w(3, 3, 3, 3), padding=(1, 1)), 2),
+        convolution("b.now", "a", w(3, 3, 1, 1)),
+    )
+    c = (
+        matrix("c", "b", w(6, 60), csr=True),
+        late(matrix("c.late", "a", w(6, 60)), 3),
+        late(matrix("c.image", INPUT, w(6, 30)), 0),
+    )
+    program = Program(
+        input=ImageInput(shape=(1, 5, 6), levels=7, zero_point=integers([2])),
+        layers=(
+            replace(image, bias=integers(bias(3)), current_decay=900),
+            layer("b", (3, 4, 5), *b, threshold=64 * 90 + 1, bias=bias(3), decay=200),
+            replace(
+                layer("c", (6,), *c, threshold=64 * 350, bias=bias(6), reset=Reset.SUBTRACT),
+                current_decay=1,
+            ),
+        ),
+        readout=Accumulator(
+            name="out",
+            shape=(3,),
+            synapses=(
+                late(matrix("out", "c", w(3, 6)), 1),
+                late(matrix("out.b", "b", w(3, 60)), 4),
+            ),
+            bias=integers([1, -2, 3]),
+            scale=1.0,
+        ),
+        steps=6,
+    )
+    pixels = rng.integers(0, 8, (6, 1, 5, 6)).astype(np.int32)
+    return check_program(program), pixels - 2
+
+
+def test_lasting_currents_and_delays_run_as_specified():
+    program, codes = lasting_and_late()
+    want = specified(program, codes)
+    assert all(0.02 < raster.mean() < 0.98 for raster in want.rasters.values())
+    agree(run_on(TARGET, program, codes), want)
+
+
+def test_a_spike_on_its_way_at_the_end_of_a_sample_does_not_reach_the_next(tmp_path):
+    """`source` fires at every step of the first sample only, `eager` even before any.
+
+    Two steps of delay would bring the last two spikes of a sample into the next one.
+    """
+    late = lambda bundle: replace(bundle, delay=2)
+    program = check_program(
+        Program(
+            input=flat_input(1),
+            layers=(
+                layer("source", (1,), matrix("source", INPUT, [[1]]), threshold=1),
+                layer("eager", (1,), matrix("eager", "source", [[0]]), threshold=1, bias=[1]),
+                layer("after", (1,), late(matrix("after", "source", [[1]])), threshold=1),
+                layer("last", (1,), late(matrix("last", "eager", [[1]])), threshold=1),
+            ),
+            readout=Accumulator(
+                name="out",
+                shape=(2,),
+                synapses=(
+                    late(matrix("out.after", "after", [[1], [0]])),
+                    late(matrix("out.last", "last", [[0], [1]])),
+                ),
+                bias=integers([0, 0]),
+                scale=1.0,
+            ),
+            steps=4,
+        )
+    )
+    codes = integers([[1], [0], [1]])
+    want = specified(program, codes)
+    assert want.rasters["after"][:, :, 0].tolist() == [[0, 0, 1, 1], [0] * 4, [0, 0, 1, 1]]
+    assert want.rasters["last"][:, :, 0].tolist() == [[0, 0, 1, 1]] * 3
+    assert want.logits.tolist() == [[0, 0]] * 3
+    agree(run_on(TARGET, program, codes), want)
+    TARGET.emit(program, tmp_path)
+    source = (tmp_path / "network.py").read_text()
+    assert source.count("late=2") == 4
+    (tmp_path / "network.py").write_text(source.replace("late=2", "late=0"))
+    leaking = TARGET.execute(program, tmp_path, codes, raster=True)
+    assert leaking.layers[2].raster[:, :, 0].tolist() == [[0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1]]
+    assert leaking.layers[3].raster[:, :, 0].tolist() == [[0, 1, 1, 1], [1] * 4, [1] * 4]
+
+
+def image_readers():
+    """A network in which every later layer, and the readout, reads the image again."""
+    rng = np.random.default_rng(11)
+    w = lambda most, *shape: rng.integers(-most, most + 1, shape).astype(np.int32)
+    again = (
+        convolution("b", "a", w(90, 4, 3, 2, 2)),
+        convolution("b.image", INPUT, w(3, 4, 2, 4, 4)),
+    )
+    program = Program(
+        input=ImageInput(shape=(2, 6, 6), levels=15, zero_point=integers([3, 0])),
+        layers=(
+            layer(
+                "a",
+                (3, 4, 4),
+                convolution("a", INPUT, w(9, 3, 2, 3, 3)),
+                threshold=64 * 200 + 1,
+                bias=w(40, 3),
+            ),
+            layer("b", (4, 3, 3), *again, threshold=64 * 150 + 1, bias=w(50, 4), decay=100),
+            layer(
+                "c",
+                (5,),
+                matrix("c", "b", w(90, 5, 36)),
+                matrix("c.image", INPUT, w(2, 5, 72) * 2, csr=True),
+                threshold=64 * 150,
+                bias=2 * w(30, 5),
+                reset=Reset.SUBTRACT,
+            ),
+        ),
+        readout=Accumulator(
+            name="out",
+            shape=(3,),
+            synapses=(matrix("out", "c", w(99, 3, 5)), matrix("out.image", INPUT, w(9, 3, 72))),
+            bias=integers([70_000, 0, -9]),
+            scale=1.0,
+        ),
+        steps=2,  # so that a bias is written before the first sample reaches `b`
+    )
+    codes = rng.integers(0, 16, (7, 2, 6, 6)).astype(np.int32) - integers([3, 0])[:, None, None]
+    return check_program(program), codes
+
+
+@pytest.mark.parametrize("image", ["host", "bias", "graded"])
+def test_every_way_for_the_image_gives_the_specified_spikes(image):
+    program, codes = image_readers()
+    target = TARGET.configured({"image": image})
+    want = specified(program, codes)
+    assert all(0.02 < raster.mean() < 0.98 for raster in want.rasters.values())
+    agree(run_on(target, program, codes), want)
+
+
+@pytest.mark.parametrize("image", ["host", "bias", "graded"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_deep_network_gets_the_image_in_time_however_few_steps_a_sample_has(image, steps):
+    program, codes = image_readers()
+    target = TARGET.configured({"image": image, "convolutions": "sparse"})
+    program = check_program(replace(program, steps=steps))
+    agree(run_on(target, program, codes), specified(program, codes))
+
+
+def test_a_stride_and_a_padding_beyond_seven_bits_run_as_specified():
+    far = convolution("b", "a", [[[[3, 5]]]], stride=(1, 130), padding=(0, 129))
+    program = check_program(
+        Program(
+            input=ImageInput(shape=(1, 1, 132), levels=1, zero_point=integers([0])),
+            layers=(
+                layer("a", (1, 1, 132), convolution("a", INPUT, [[[[1]]]]), threshold=1),
+                layer("b", (1, 1, 3), far, threshold=64 * 2 + 1),
+            ),
+            readout=SpikeCount(),
+            steps=2,
+        )
+    )
+    codes = np.zeros((2, 1, 1, 132), dtype=np.int32)
+    codes[0, 0, 0, [1, 131]] = 1  # one window lies in the padding, the others begin here
+    want = specified(program, codes)
+    assert want.logits.tolist() == [[0, 2, 2], [0, 0, 0]]
+    agree(run_on(TARGET, program, codes), want)
+
+
+def test_graded_spikes_carry_images_of_sixteen_bits():
+    program = check_program(
+        Program(
+            input=flat_input(2, levels=65535),
+            layers=(
+                layer("a", (2,), matrix("a", INPUT, [[1, 0], [0, -1]]), threshold=64 * 65534 + 1),
+                layer(
+                    "b",
+                    (1,),
+                    matrix("b", INPUT, [[1, -1]]),
+                    matrix("b.a", "a", [[0, 0]]),
+                    threshold=1,
+                ),
+            ),
+            readout=SpikeCount(),
+            steps=2,
+        )
+    )
+    codes = integers([[65535, 65534], [65534, 65535]])
+    want = specified(program, codes)
+    assert want.rasters["a"][:, 0, 0].tolist() == [True, False]
+    assert want.rasters["b"][:, 0, 0].tolist() == [True, False]
+    agree(run_on(TARGET.configured({"image": "graded"}), program, codes), want)
+
+
+@pytest.mark.parametrize("network", [everything, lasting_and_late])
+def test_samples_in_a_stream_equal_samples_on_their_own(tmp_path, network):
+    program, codes = network()
     TARGET.emit(program, tmp_path)
     together = TARGET.execute(program, tmp_path, codes[:3], raster=True)
     for n in range(3):
@@ -352,7 +551,9 @@ import json
 from pathlib import Path
 here, work = Path(sys.argv[1]), Path(sys.argv[2])
 digest = json.loads((here / "network.json").read_text())["weights_sha256"]
-network.build(load_weights(here / "weights.npz", digest), Run(work, 1, network.T))
+run = Run(work, network.T)
+run.expect(1)
+network.build(load_weights(here / "weights.npz", digest), run)
 arrays = {}
 for name, process in made.items():
     held = (process.weight if hasattr(process, "weight") else process.weights).init

@@ -28,7 +28,16 @@ def test_a_neuron_of_the_specification_behaves_as_the_published_chip_trace():
     v, membrane, spikes = 0, [], []
     for t in range(1000):
         current = 10 if t - 1 in INPUT_STEPS else 0  # the synapse takes one step
-        v, spike = step(v, current, bias=0, threshold=25 * 64 + 1, decay=163, reset=Reset.ZERO)
+        _, v, spike = step(
+            0,
+            v,
+            current,
+            current_decay=4096,
+            bias=0,
+            threshold=25 * 64 + 1,
+            decay=163,
+            reset=Reset.ZERO,
+        )
         membrane.append(v)
         spikes.append(spike)
     assert [t for t, spike in enumerate(spikes) if spike] == SPIKE_STEPS

@@ -11,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from snnc import twin, twin_currents
 from snnc.errors import InvalidProgram, InvalidSetting
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
+    FORGET,
     INPUT,
     Accumulator,
     Convolution,
@@ -31,8 +33,10 @@ from snnc.semantics.network import specified
 from snnc.semantics.neuron import V_MAX, leak
 from snnc.simulate import reference
 from snnc.simulate.currents import currents
-from snnc.testing.programs import programs, runs
-from snnc.twin import IntegerTwin, _current, run
+from snnc.testing.programs import generate, programs, runs
+from snnc.twin import IntegerTwin, _leak, run
+from snnc.twin_bounds import reach
+from snnc.twin_currents import _unfolded, current
 
 
 def equal_to_the_specification(program, codes):
@@ -62,6 +66,27 @@ def louder(program: Program, factor: int) -> Program:
         layers=tuple(scaled(layer) for layer in program.layers),
         readout=scaled(readout) if isinstance(readout, Accumulator) else readout,
     )
+
+
+def same_trace(ours, theirs):
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    np.testing.assert_array_equal(ours.predictions, theirs.predictions)
+    for mine, other in zip(ours.layers, theirs.layers, strict=True):
+        assert (mine.name, mine.neurons) == (other.name, other.neurons)
+        np.testing.assert_array_equal(mine.spikes, other.spikes)
+        np.testing.assert_array_equal(mine.updated, other.updated)
+        np.testing.assert_array_equal(mine.raster, other.raster)
+    for mine, other in zip(ours.synapses, theirs.synapses, strict=True):
+        assert (mine.population, mine.name) == (other.population, other.name)
+        np.testing.assert_array_equal(mine.events, other.events)
+
+
+@pytest.mark.parametrize("hundred", range(20))
+def test_two_thousand_programs_run_like_the_numpy_simulator(hundred):
+    for seed in range(100 * hundred, 100 * hundred + 100):
+        program, codes = generate(seed)
+        ours = run(program, codes, raster=True)
+        same_trace(ours, reference.run(program, codes, raster=True))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -116,22 +141,52 @@ def test_the_twin_is_exact_without_onednn_too():
     )
     x = rng.integers(0, 2, (32, 6, 9, 9)).astype(np.float32)
     exact = currents(bundle, (6, 9, 9), x.astype(np.int32))
-    found = _current(bundle, torch.from_numpy(weight), torch.from_numpy(x))
+    found = current(bundle, torch.from_numpy(weight), torch.from_numpy(x))
     np.testing.assert_array_equal(found.numpy(), exact.reshape(32, -1))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(runs())
-def test_the_twin_counts_the_activity_of_the_numpy_simulator(run_of):
+@given(runs(samples=(3, 6)))
+def test_samples_in_several_batches_give_one_trace(run_of):
     program, codes = run_of
-    ours, theirs = run(program, codes, raster=False), reference.run(program, codes, raster=False)
-    assert all(layer.raster is None for layer in ours.layers)
-    np.testing.assert_array_equal(ours.logits, theirs.logits)
-    for mine, other in zip(ours.layers, theirs.layers, strict=True):
-        np.testing.assert_array_equal(mine.spikes, other.spikes)
-        np.testing.assert_array_equal(mine.updated, other.updated)
-    for mine, other in zip(ours.synapses, theirs.synapses, strict=True):
-        np.testing.assert_array_equal(mine.events, other.events)
+    whole = run(program, codes, raster=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(twin, "BUDGET", 1)  # one sample at a time
+        patch.setattr(twin_currents, "UNFOLDED", 1)
+        same_trace(run(program, codes, raster=True), whole)
+        assert all(layer.raster is None for layer in run(program, codes, raster=False).layers)
+
+
+def test_no_samples_give_an_empty_trace():
+    program, codes = generate(0)
+    trace = run(program, codes[:0], raster=True)
+    assert trace.samples == 0
+    assert trace.logits.shape == (0, program.classes)
+    assert [layer.raster.shape for layer in trace.layers] == [
+        (0, program.steps, *layer.shape) for layer in program.layers
+    ]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("hundred", range(3))
+def test_a_gpu_runs_like_the_numpy_simulator(hundred):
+    for seed in range(100 * hundred, 100 * hundred + 100):
+        program, codes = generate(seed)
+        ours = run(program, codes, raster=True, device=torch.device("cuda"))
+        same_trace(ours, reference.run(program, codes, raster=True))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_unfolded_maps_give_the_exact_currents_in_float32(groups):
+    """Where a GPU would run: the product is a matrix product there and here."""
+    rng = np.random.default_rng(groups)
+    weight = rng.integers(-127, 128, (8, 6 // groups, 3, 2)).astype(np.float32)
+    kind = Convolution(stride=(2, 1), padding=(1, 0), groups=groups)
+    bundle = Synapses(name="w", source=INPUT, weight=Dense(integers(weight)), kind=kind)
+    x = rng.integers(-255, 256, (5, 6, 9, 8)).astype(np.float32)
+    found = _unfolded(torch.from_numpy(x), torch.from_numpy(weight), kind)
+    exact = currents(bundle, (6, 9, 8), x.astype(np.int32))
+    np.testing.assert_array_equal(found.numpy(), exact.reshape(5, -1))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -327,8 +382,20 @@ def test_float32_is_used_exactly_where_its_bounds_hold(program, dtype):
     equal_to_the_specification(program, full)
 
 
-@pytest.mark.parametrize("current", range(40_001, 60_000, 1999))
-@pytest.mark.parametrize("decay", [1, 300])
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.float32, 24), (torch.float64, 53)])
+@pytest.mark.parametrize("decay", [0, 1, 300, 2048, 4095])
+def test_a_leak_is_exact_up_to_the_last_integer_of_its_type(dtype, bits, decay):
+    rng = np.random.default_rng(decay)
+    edges = [n << shift for shift in (0, 11, 12, 13, bits - 1) for n in (-1, 1)]
+    near = [edge + more for edge in edges for more in (-1, 0, 1)]
+    values = [*near, *rng.integers(-(2**bits), 2**bits + 1, 500).tolist()]
+    found = _leak(torch.tensor(values, dtype=dtype), decay)
+    assert found.long().tolist() == [leak(value, decay) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("current", "decay"), [(n, d) for n in range(40_001, 60_000, 1999) for d in (1, 300)]
+)
 def test_the_leak_of_a_large_membrane_is_exact_in_a_float32_twin(current, decay):
     # v * 4095 needs up to 34 bits. Both steps add `current`; the second decides.
     second = leak(current * 64, decay) + current * 64
@@ -337,6 +404,83 @@ def test_the_leak_of_a_large_membrane_is_exact_in_a_float32_twin(current, decay)
         assert IntegerTwin(program, TRIANGLE).dtype == torch.float32
         equal_to_the_specification(program, np.zeros((1, 1), np.int32))
         assert run(program, np.zeros((1, 1), np.int32), raster=False).logits.item() == spikes
+
+
+def lasting(program: Program, current_decay: int) -> Program:
+    """Return the program with currents that outlive their step."""
+    layers = tuple(replace(layer, current_decay=current_decay) for layer in program.layers)
+    return replace(program, layers=layers)
+
+
+@pytest.mark.parametrize(
+    ("current_decay", "steps", "weight", "dtype"),
+    [
+        # 64 * 255 codes of 257 ... 1028: 2**24 / 64 / 255 = 1028.01...
+        (0, 4, 257, torch.float64),  # 4 steps of more than 2**8
+        (0, 4, 256, torch.float32),
+        (0, 5, 256, torch.float64),
+        (1024, 9, 256, torch.float32),  # at most 4 of them are left
+        (1023, 9, 256, torch.float64),
+        (1025, 3, 256, torch.float32),
+        (FORGET, 500, 256, torch.float32),
+    ],
+)
+def test_float32_holds_a_lasting_current_as_long_as_its_bound_says(
+    current_decay, steps, weight, dtype
+):
+    # leaves a third of its membrane at every step, so that it does not only saturate
+    program = fan_in(1, weight=weight, levels=255, bias=3, threshold=2**22)
+    layer = replace(program.layers[0], decay=1365, reset=Reset.SUBTRACT)
+    program = lasting(replace(program, layers=(layer,), steps=steps), current_decay)
+    assert IntegerTwin(program, TRIANGLE).dtype == dtype
+    codes = np.array([[255], [1], [97]], dtype=np.int32)
+    equal_to_the_specification(program, codes)
+
+
+@pytest.mark.parametrize("current_decay", [0, 1, 700, 4095])
+def test_a_lasting_current_beyond_float32_runs_like_the_specification(current_decay):
+    # an inhibitory layer near 2**51, whose membrane saturates, beside one that stays inside
+    big = neuron(2**31 - 1, threshold=1, levels=2**10, steps=8, reset=Reset.SUBTRACT)
+    program = lasting(big, current_decay)
+    assert reach(program, program.layers[0]) > 2**40
+    equal_to_the_specification(program, np.array([[1], [2**10], [0]], dtype=np.int32))
+
+
+def test_what_is_still_under_way_at_the_end_is_lost():
+    base = neuron(1, threshold=64, steps=3)
+    out = replace(
+        base.layers[0],
+        name="out",
+        synapses=(replace(base.layers[0].synapses[0], source="layer", delay=0),),
+    )
+    for delay, spikes in ((0, 3), (1, 2), (2, 1), (3, 0), (9, 0)):
+        late = replace(out, synapses=(replace(out.synapses[0], delay=delay),))
+        program = replace(base, layers=(base.layers[0], late))
+        codes = np.ones((2, 1), dtype=np.int32)
+        equal_to_the_specification(program, codes)
+        assert run(program, codes, raster=False).logits.tolist() == [[spikes], [spikes]]
+
+
+def test_the_gradient_flows_through_a_lasting_current_and_a_delay():
+    # Half of u stays, half of v leaks, u' and v' count units of 64 per pixel:
+    # u1' = 1, u2' = 1.5; v1 = 64, v2 = 32 + 96 = 128: the threshold is not reached.
+    # straight_through passes v'/threshold on: s1' = 64/256, and through the reset that did
+    # not happen r1' = 64 - 64 s1' = 48, s2' = (48/2 + 96)/256.
+    # `out` hears s1 at step 2 alone, with weight 2: 128 s1' / 512.
+    base = lasting(neuron(1, threshold=256, decay=2048, steps=2), 2048)
+    bundle = Synapses(
+        name="w", source="layer", weight=Dense(integers([[2]])), kind=FullyConnected(), delay=1
+    )
+    out = replace(base.layers[0], name="out", synapses=(bundle,), threshold=512)
+    pixel = torch.tensor([[1.0]], requires_grad=True)
+    straight = Surrogate("straight_through", 1.0)
+
+    IntegerTwin(base, straight)(pixel).sum().backward()
+    assert pixel.grad.item() == 64 / 256 + (24 + 96) / 256
+
+    pixel.grad = None
+    IntegerTwin(replace(base, layers=(*base.layers, out)), straight)(pixel).sum().backward()
+    assert pixel.grad.item() == 128 * (64 / 256) / 512
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)

@@ -94,6 +94,15 @@ def test_a_build_comes_back_as_it_was(tmp_path, target):
     assert build.manifest["target"] == target.name
 
 
+def test_a_build_of_imported_integers_has_no_float_graph(tmp_path):
+    program = written(tmp_path / "first")[1]
+    write_build(tmp_path / "build", REFERENCE, program, None, force=False)
+    build = load_build(tmp_path / "build")
+    assert build.graph is None
+    assert GRAPH not in files(tmp_path / "build")
+    assert program_bytes(build.program) == program_bytes(program)
+
+
 def test_the_manifest_names_every_other_file_with_its_checksum(tmp_path):
     written(tmp_path / "build", LOIHI)
     named = load_build(tmp_path / "build").manifest["files"]
@@ -164,8 +173,8 @@ def test_a_file_of_another_build_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format="cake"), "has format 'cake' version 1, this snnc reads"),
-        (lambda m: m.update(version=2), "has format 'snnc build' version 2"),
+        (lambda m: m.update(format="cake"), "has format 'cake' version 2, this snnc reads"),
+        (lambda m: m.update(version=3), "has format 'snnc build' version 3"),
         (lambda m: m.pop("files"), "is damaged; compile again"),
         (lambda m: m.update(target=3), "is damaged; compile again"),
         (lambda m: m["files"].pop(PROGRAM), "program.snnx changed since"),

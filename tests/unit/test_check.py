@@ -231,6 +231,8 @@ def test_sorted_rows_of_a_sparse_weight_are_accepted():
     [
         ({"threshold": 0}, "floor: threshold is 0"),
         ({"decay": 4096}, "floor: decay is 4096"),
+        ({"current_decay": 4097}, "floor: current decay is 4097; use 0 to 4096"),
+        ({"current_decay": -1}, "floor: current decay is -1"),
         ({"bias": integers([0, 0])}, r"floor: bias has shape \(2,\)"),
         ({"shape": (2,), "bias": integers([0, 0])}, r"the layer is \(2,\)"),
         ({"synapses": ()}, "floor: has no synapses"),
@@ -250,3 +252,35 @@ def test_a_layer_may_not_read_what_comes_after_it():
     program, _ = saturating()
     with pytest.raises(InvalidProgram, match="floor: reads 'down', which is not before it"):
         check_program(replace(program, layers=program.layers[1:]))
+
+
+def test_a_delay_is_no_less_than_zero_and_the_image_has_none():
+    program, _ = saturating()
+    down, slow, up, floor, _ = program.layers
+    late = replace(down, synapses=(replace(down.synapses[0], delay=1),))
+    early = replace(floor, synapses=(replace(floor.synapses[0], delay=-1), floor.synapses[1]))
+    with pytest.raises(InvalidProgram) as refused:
+        check_program(replace(program, layers=(late, slow, up, early)))
+    assert [(issue.layer, issue.code) for issue in refused.value.issues] == [
+        ("down", "delay"),
+        ("floor.down", "delay"),
+    ]
+
+
+def test_two_synapses_of_a_layer_have_different_names():
+    program, _ = saturating()
+    down, slow, up, floor, ceiling = program.layers
+    twice = replace(floor, synapses=(floor.synapses[0], floor.synapses[0]))
+    with pytest.raises(InvalidProgram, match="floor.down: floor has two synapses of this name"):
+        check_program(replace(program, layers=(down, slow, up, twice, ceiling)))
+
+
+def test_a_current_that_lasts_must_fit_64_bits_with_its_decay():
+    program, _ = saturating()
+    down, slow, up, floor, ceiling = program.layers
+    reach = 127 * (127 + 600)
+    steps = (1 << 45) // reach + 1  # what all steps bring: just over what one product holds
+    check_program(replace(program, steps=steps))  # a current of one step is far below
+    lasting = replace(floor, current_decay=4095)
+    with pytest.raises(InvalidProgram, match=r"^the program is not valid:\n  floor: currents may"):
+        check_program(replace(program, layers=(down, slow, up, lasting, ceiling), steps=steps))

@@ -122,6 +122,8 @@ def test_a_place_that_fails_is_reported_and_passed_over(places, tmp_path):
     tried = [str(answer) for answer in interpreter.answers(places)]
     assert any(line.startswith("PATH") and "pyenv: python3.10: command" in line for line in tried)
     assert "uv: failed: error: broken shim" in tried
+    program(tmp_path / "bin" / "uv", "kill -9 $$")
+    assert "uv: ended with SIGKILL" in [str(answer) for answer in interpreter.answers(places)]
     assert "conda: `conda env list --json` printed something else" in tried
 
 
@@ -197,10 +199,62 @@ def test_setup_reports_a_cache_that_cannot_be_written(places, tmp_path):
 
 def test_the_doctor_sums_up_first_and_lists_all_it_tried(tmp_path, monkeypatch):
     monkeypatch.setenv("SNNC_LAVA_PYTHON", str(python(tmp_path / "wrong", BARE)))
-    summary, _, tried = TARGET.doctor()
+    summary, tried = TARGET.doctor()
     assert not summary.ok
     assert summary.remedy.startswith("unset $SNNC_LAVA_PYTHON")
     assert (tried.name, tried.ok) == ("$SNNC_LAVA_PYTHON", False)
     assert "No module named 'lava'" in tried.detail
     monkeypatch.setenv("SNNC_LAVA_PYTHON", str(python(tmp_path / "right", READY)))
     assert TARGET.doctor()[0].ok
+
+
+def newer_python(path: Path, report: dict[str, object]) -> Path:
+    """Write a stand-in for a newer Python, which has Lava only through the program given to -P."""
+    plain = json.dumps({"python": report["python"], "problem": "ValueError: mutable default"})
+    return program(
+        path,
+        f"case \"$*\" in\n*newer_python.py*) cat <<'END'\n{json.dumps(report)}\nEND\n;;\n"
+        f"*) cat <<'END'\n{plain}\nEND\n;;\nesac\n",
+    )
+
+
+NEWER = {"python": [3, 12], "lava": "0.10.0"}
+
+
+def test_models_run_on_python_310_where_there_is_one(places, tmp_path):
+    found = python(tmp_path / "bin" / "python3.10", READY)
+    both = replace(places, newer=newer_python(tmp_path / "this", NEWER))
+    chosen = interpreter.find_for_models(both)
+    assert chosen.command == (str(found),)
+    assert str(chosen) == f"Python 3.10 ({found})"
+
+
+def test_models_run_on_this_newer_python_if_it_has_lava(places, tmp_path):
+    this = newer_python(tmp_path / "this", NEWER)
+    chosen = interpreter.find_for_models(replace(places, newer=this))
+    assert chosen.version == (3, 12)
+    assert chosen.command == (str(this), "-P", str(interpreter.NEWER))
+    with pytest.raises(MissingDependency, match="no Python 3.10 with lava-nc"):
+        interpreter.find(replace(places, newer=this))
+
+
+def test_the_variable_may_name_a_newer_python_for_models_only(places, tmp_path):
+    chosen = newer_python(tmp_path / "chosen", NEWER)
+    asked = having(places, SNNC_LAVA_PYTHON=str(chosen))
+    assert interpreter.find_for_models(asked).python == chosen
+    with pytest.raises(MissingDependency, match=r"is Python 3.12, Lava needs 3.10"):
+        interpreter.find(asked)
+
+
+@pytest.mark.parametrize(
+    ("report", "problem"),
+    [
+        ({"python": [3, 12], "problem": "ModuleNotFoundError: lava"}, "ModuleNotFoundError: lava"),
+        ({"python": [3, 12], "lava": "0.11.0"}, "has lava-nc 0.11.0, snnc emits for 0.10.0"),
+        ({"python": [3, 9], "lava": "0.10.0"}, "is not newer than Python 3.10"),
+    ],
+)
+def test_a_newer_python_that_cannot_is_listed(places, tmp_path, report, problem):
+    this = newer_python(tmp_path / "this", report)
+    with pytest.raises(MissingDependency, match=rf"for inproc, {this}: .*{problem}"):
+        interpreter.find_for_models(replace(places, newer=this))

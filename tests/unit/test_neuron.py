@@ -7,16 +7,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from snnc.ir.graph import Reset
-from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS, V_MAX, leak, step
+from snnc.semantics import neuron as semantics
+from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS, V_MAX, leak
 
 HALF = 2048  # a decay that keeps half
 
 
-def spikes(currents, *, bias=0, threshold, decay=0, reset):
+def step(v, current, **neuron):
+    """Advance a neuron whose current is that of this step alone."""
+    return semantics.step(0, v, current, current_decay=4096, **neuron)[1:]
+
+
+def spikes(currents, *, bias=0, threshold, decay=0, current_decay=4096, reset):
     """Return the spike train and the membranes of one neuron that starts at 0."""
-    v, train, membranes = 0, [], []
+    u, v, train, membranes = 0, 0, [], []
     for current in currents:
-        v, fired = step(v, current, bias=bias, threshold=threshold, decay=decay, reset=reset)
+        u, v, fired = semantics.step(
+            u,
+            v,
+            current,
+            current_decay=current_decay,
+            bias=bias,
+            threshold=threshold,
+            decay=decay,
+            reset=reset,
+        )
         train.append(int(fired))
         membranes.append(v)
     return train, membranes
@@ -122,3 +137,31 @@ def test_a_leaky_membrane_follows_its_known_course():
     train, membranes = spikes([3] * 5, threshold=10_000, decay=1024, reset=Reset.ZERO)
     assert train == [0] * 5
     assert membranes == [192, 336, 444, 525, 585]  # v <- trunc(3 v / 4) + 192
+
+
+def test_a_lasting_current_follows_its_known_course():
+    train, membranes = spikes([8, 0, 0, 0], threshold=10_000, current_decay=HALF, reset=Reset.ZERO)
+    assert membranes == [512, 768, 896, 960]  # u: 512, 256, 128, 64
+    assert train == [0] * 4
+
+
+def test_a_lasting_current_rounds_toward_zero():
+    *_, v = spikes([-1, 0, 0, 0, 0, 0, 0, 0], threshold=64, current_decay=HALF, reset=Reset.ZERO)[1]
+    assert v == -(64 + 32 + 16 + 8 + 4 + 2 + 1)  # then 0: half of -1 is toward zero
+
+
+@pytest.mark.parametrize("reset", Reset)
+def test_a_reset_leaves_the_current_alone(reset):
+    u, _, fired = semantics.step(
+        0, 0, 100, current_decay=HALF, bias=0, threshold=64, decay=0, reset=reset
+    )
+    assert (u, fired) == (6400, True)
+
+
+def test_a_current_that_never_decays_adds_up_without_a_limit():
+    u = 0
+    for _ in range(3):
+        u, v, _ = semantics.step(
+            u, 0, CURRENT_MAX, current_decay=0, bias=0, threshold=2**30, decay=0, reset=Reset.ZERO
+        )
+    assert (u, v) == (3 * CURRENT_MAX << ALIGN, V_MAX)  # the membrane saturates, the current not

@@ -115,3 +115,69 @@ def test_one_package_seen_twice_is_no_conflict(offered):
     """An editable install and its metadata folder can both be on the path."""
     offered(("chip", "a:TARGET"), ("chip", "a:TARGET"))
     assert list(registry.available()) == ["chip"]
+
+
+CHOOSY = """
+from dataclasses import dataclass
+from snnc.passes.numbers import Numbers
+from snnc.targets.api import Choice, Target, checked_options
+
+@dataclass(frozen=True)
+class Choosy(Target):
+    speed: str = "slow"
+    name = "choosy"
+    summary = "for this test"
+    choices = (Choice(name="speed", values={"slow": "cheap", "quick": "dear"}, default="slow"),)
+
+    @property
+    def numbers(self):
+        return Numbers()
+
+    @property
+    def options(self):
+        return {"speed": self.speed}
+
+    def configured(self, options):
+        return Choosy(**checked_options(self, options))
+
+    def issues(self, program):
+        return ()
+
+    def emit(self, program, directory):
+        return {}
+
+    def execute(self, program, directory, codes, *, raster, progress=None):
+        raise AssertionError("never runs")
+
+TARGET = Choosy()
+"""
+
+
+@pytest.fixture
+def choosy(offered, plugin):
+    plugin("choosy_plugin", CHOOSY)
+    offered(("choosy", "choosy_plugin:TARGET"))
+
+
+@pytest.mark.usefixtures("choosy")
+def test_a_target_takes_the_choices_it_offers():
+    assert registry.load("choosy").options == {"speed": "slow"}
+    assert registry.load("choosy", {"speed": "quick"}).options == {"speed": "quick"}
+
+
+@pytest.mark.usefixtures("choosy")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spede": "slow"}, "no option of target 'choosy' named 'spede'; did you mean 'speed'"),
+        ({"speed": "quik"}, "no value of option 'speed' of target 'choosy' named 'quik'"),
+    ],
+)
+def test_what_a_target_does_not_offer_is_refused(options, message):
+    with pytest.raises(UnknownName, match=message):
+        registry.load("choosy", options)
+
+
+def test_a_target_without_choices_refuses_all_of_them():
+    with pytest.raises(UnknownName, match="no option of target 'reference' named 'image'"):
+        registry.load("reference", {"image": "bias"})

@@ -27,13 +27,16 @@ from snnc.ir.graph import Graph
 from snnc.ir.program import Program
 from snnc.ir.store import load_graph
 from snnc.ir.weights import IntArray
-from snnc.passes.compile import compile_graph
+from snnc.passes.numbers import Bits
 from snnc.passes.quantize import PIXEL_LEVELS
+from snnc.quantization.calibrate import compile_accounted
 from snnc.semantics.encode import encode
 from snnc.simulate.trace import Trace
 from snnc.targets import registry
 from snnc.targets.api import legalize
 from snnc.targets.build import Build, load_build, write_build
+from snnc.targets.outside import Manner, RunsOutside
+from snnc.targets.registry import NOTHING
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,9 +85,16 @@ def compile(
     directory: str | Path | None = None,
     input_shape: tuple[int, ...] | None = None,
     levels: int = PIXEL_LEVELS,
+    bits: int | Bits | None = None,
+    calibration: npt.NDArray[np.floating] | None = None,
+    options: Mapping[str, str] = NOTHING,
     force: bool = False,
 ) -> Program:
     """Compile a network for a target; write a build if a directory is given.
+
+    Weights are as wide as the target has them, or `bits` wide. With `calibration`, images
+    (samples, *shape) in [0, 1], the scale of each layer is the one at which it spikes as in the
+    float network; see `snnc.quantization`. `options` are choices that the target offers.
 
     A torch module must spike: `snnc.learn.spiking.to_spiking` makes a spiking network of an
     ordinary one. A module of your own that holds `snnc.learn.neurons.Fire` layers needs
@@ -93,11 +103,16 @@ def compile(
     Raises:
         InvalidGraph, Unsupported: the network cannot be compiled; lists the reasons.
         NotLegal: the target cannot run it; lists the reasons.
-        UnknownName: there is no such target.
+        UnknownName: there is no such target or layer, or the target offers no such choice.
+        InvalidSetting: a number is out of range, or the images do not fit the network.
     """
-    chosen = registry.load(target)
+    chosen = registry.load(target, options)
     graph = network if isinstance(network, Graph) else _trace(network, input_shape)
-    program = legalize(chosen, compile_graph(graph, chosen.numbers, levels=levels))
+    widths = Bits(others=bits) if isinstance(bits, int) else bits
+    program, _ = compile_accounted(
+        graph, chosen.numbers, images=calibration, levels=levels, bits=widths
+    )
+    program = legalize(chosen, program)
     if directory is not None:
         write_build(Path(directory), chosen, program, graph, force=force)
     return program
@@ -123,24 +138,37 @@ def run(
 ) -> Trace:
     """Run integers on images (samples, *shape) with values in [0, 1].
 
-    `engine` is one of `ENGINES`: "fast" (numba), "numpy", "torch", or, for a build, "target"
-    (what the build was made for: the loihi target runs Lava).
+    `engine` is one of `ENGINES`: "fast" (numba), "numpy", "torch"; or, for a build, "target",
+    what it was made for; or, for a build for Loihi, "lava", Lava's runtime under Python 3.10,
+    or "inproc", Lava's process models in one process.
 
     Raises:
         UnknownName: there is no such engine.
-        InvalidSetting: the images do not fit the program.
+        InvalidSetting: the images do not fit the program, or the engine cannot run it.
+        MissingDependency: the engine needs what is not installed.
         TargetFailed: the target broke.
     """
-    if engine == TARGET and not isinstance(program, Build):
-        raise InvalidSetting("engine 'target' runs the files of a build; load one and pass it")
-    if engine not in (*ENGINES, TARGET):
-        raise UnknownName("engine", engine, [*ENGINES, TARGET])
-    if isinstance(program, Build) and engine == TARGET:
-        codes = encode(program.program.input, images)
-        target = registry.load(program.target)
+    if engine not in (*ENGINES, *LAVA, TARGET):
+        raise UnknownName("engine", engine, [*ENGINES, *LAVA, TARGET])
+    if engine in ENGINES:
+        integers = program.program if isinstance(program, Build) else program
+        return ENGINES[engine](integers, encode(integers.input, images), raster=raster)
+    if not isinstance(program, Build):
+        raise InvalidSetting(f"engine {engine!r} runs the files of a build; load one and pass it")
+    codes = encode(program.program.input, images)
+    target = registry.load(program.target, program.options)
+    if engine == TARGET:
         return target.execute(program.program, program.directory, codes, raster=raster)
-    integers = program.program if isinstance(program, Build) else program
-    return ENGINES[engine](integers, encode(integers.input, images), raster=raster)
+    if not (isinstance(target, RunsOutside) and engine in target.engines):
+        raise InvalidSetting(
+            f"{program.directory} was made for {program.target!r}; engine {engine!r} runs builds "
+            "for loihi"
+        )
+    manner = Manner(engine=engine, workers=None, timeout=None)
+    trace, _ = target.execute_outside(
+        program.program, program.directory, codes, manner=manner, raster=raster
+    )
+    return trace
 
 
 def count(program: Program, trace: Trace) -> Counts:
@@ -149,6 +177,7 @@ def count(program: Program, trace: Trace) -> Counts:
 
 
 TARGET = "target"
+LAVA = ("lava", "inproc")
 
 
 def _fast(program: Program, codes: IntArray, *, raster: bool) -> Trace:

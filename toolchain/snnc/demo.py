@@ -133,6 +133,7 @@ def run_demo(
     baseline = ann_counts(ann_graph, [activations(ann_graph, dataset.test.images)])
     counts = count(program, trace, ann=baseline)
     graph = builds["reference"].graph
+    assert graph is not None  # noqa: S101 - it was compiled from one
     run: dict[str, object] = {
         **versions(),
         "command": settings.command,
@@ -200,7 +201,7 @@ def _run_on_lava(build: Build, codes: IntArray, note: Note) -> dict[str, object]
     if not len(codes):
         note("lava: left out on request")
         return {}
-    target = registry.load(build.target)
+    target = registry.load(build.target, build.options)
     try:
         if isinstance(target, NeedsSetup) and not target.doctor()[0].ok:
             note("lava: not installed yet; setting it up once")

@@ -21,13 +21,15 @@ class Issue:
     """One reason something cannot be done, and the way out.
 
     `code` is stable and meant for machines (for example `weight-range`); `layer` names the
-    layer the user wrote.
+    layer the user wrote. Where a limit is broken, `need` and `limit` say by how much.
     """
 
     layer: str
     problem: str
     remedy: str
     code: str
+    need: int | None = None
+    limit: int | None = None
 
     def __str__(self) -> str:
         return f"{self.layer}: {self.problem}; {self.remedy}"

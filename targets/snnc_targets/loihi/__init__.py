@@ -5,40 +5,114 @@ It emits a self-contained Lava program and runs it out of process. No hardware i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
-from snnc.errors import Issue
+from snnc.errors import Issue, unreachable
 from snnc.ir.program import Program
 from snnc.ir.weights import IntArray
 from snnc.passes.numbers import Numbers
+from snnc.semantics.neuron import CURRENT_MAX, V_MAX
 from snnc.simulate.trace import Trace
-from snnc.targets.api import Progress, Target
+from snnc.targets.api import Choice, Progress, Target, checked_options
+from snnc.targets.outside import Manner, Outside, RunsOutside
 from snnc.targets.setup import Check, NeedsSetup
 
-from snnc_targets.loihi import emit, environment, interpreter, limits, mapping
+from snnc_targets.loihi import (
+    costs,
+    emit,
+    engines,
+    environment,
+    hardware,
+    interpreter,
+    limits,
+    mapping,
+)
 from snnc_targets.loihi.interpreter import Places
-from snnc_targets.loihi.runner import Runner
+from snnc_targets.loihi.lowering import (
+    CONVOLUTIONS,
+    IMAGE,
+    USUAL,
+    USUAL_ON_CHIP,
+    Convolutions,
+    Image,
+    Lowering,
+)
 
 
 @final
-class LoihiTarget(Target, NeedsSetup):
-    """Runs programs on Lava's fixed-point models, spike for spike as the specification says."""
+@dataclass(frozen=True, kw_only=True)
+class LoihiTarget(Target, NeedsSetup, RunsOutside):
+    """Runs programs on Lava's fixed-point models, spike for spike as the specification says.
 
-    name = "loihi"
-    summary = "Intel Loihi 2, simulated by lava-nc 0.10 under Python 3.10: integers, bit for bit"
-    numbers = Numbers()
+    With `chip`, whatever a chip could not do is an issue, though the simulation could.
+    """
+
+    name: str
+    summary: str
+    chip: bool
+    how: Lowering
+
+    @property
+    def engines(self) -> Mapping[str, str]:
+        """What executes a build."""
+        return engines.ENGINES
+
+    @property
+    def choices(self) -> Sequence[Choice]:  # type: ignore[override]  # nobody assigns to it
+        """How the image enters, and what carries convolutions."""
+        usual = USUAL_ON_CHIP if self.chip else USUAL
+        return (
+            Choice(name="image", values=IMAGE, default=usual.image.value),
+            Choice(name="convolutions", values=CONVOLUTIONS, default=usual.convolutions.value),
+        )
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """What was chosen."""
+        return {"image": self.how.image.value, "convolutions": self.how.convolutions.value}
+
+    def configured(self, options: Mapping[str, str]) -> LoihiTarget:
+        """Return this target with some choices made."""
+        chosen = checked_options(self, options)
+        how = Lowering(
+            image=Image(chosen["image"]), convolutions=Convolutions(chosen["convolutions"])
+        )
+        return replace(self, how=how)
+
+    @property
+    def numbers(self) -> Numbers:
+        """The formats of Loihi's LIF neuron, and what the image has to fit."""
+        accumulator = CURRENT_MAX if self.chip else V_MAX  # a neuron's membrane, or the host's
+        match self.how.image:
+            case Image.HOST:
+                return Numbers(accumulator_max=accumulator)
+            case Image.GRADED:
+                return Numbers(input_bias_max=limits.BIAS_MAX, accumulator_max=accumulator)
+            case Image.BIAS:  # the whole current of an image is one mantissa
+                return Numbers(
+                    input_bias_max=limits.BIAS_MAX,
+                    current_max=limits.BIAS_MAX,
+                    accumulator_max=accumulator,
+                )
+            case _:
+                unreachable(self.how.image)
 
     def issues(self, program: Program) -> Sequence[Issue]:
-        """Return every limit of Loihi's formats that the program breaks."""
-        return limits.issues(program)
+        """Return every limit of Loihi's formats that the program breaks, and of the chip."""
+        found = limits.issues(program, self.how)
+        if not self.chip:
+            return found
+        on_cores = mapping.on_cores(program, self.how)
+        return (*found, *hardware.issues(program, self.how), *on_cores.issues)
 
     def emit(self, program: Program, directory: Path) -> Mapping[str, object]:
         """Write the generated Lava program; report what each layer became."""
-        emit.emit(program, directory)
-        return mapping.report(program)
+        emit.emit(program, directory, self.how)
+        choices = {"choices": costs.report(program, self.how)}
+        return mapping.write(program, directory, self.how) | choices
 
     def execute(
         self,
@@ -56,12 +130,27 @@ class LoihiTarget(Target, NeedsSetup):
             InvalidSetting: there is no sample, or a code is none that an image can become.
             TargetFailed: the run broke.
         """
-        places = Places.here()
-        runner = Runner(python=interpreter.find(places), places=places)
-        return runner.run(program, directory, codes, raster=raster, progress=progress)
+        how = engines.BY_DEFAULT
+        run = self.execute_outside
+        return run(program, directory, codes, manner=how, raster=raster, progress=progress)[0]
+
+    def execute_outside(
+        self,
+        program: Program,
+        directory: Path,
+        codes: IntArray,
+        *,
+        manner: Manner,
+        raster: bool,
+        progress: Progress | None = None,
+    ) -> tuple[Trace, Outside]:
+        """Run the generated program as `engines.execute` does."""
+        return engines.execute(
+            program, directory, codes, manner=manner, raster=raster, progress=progress
+        )
 
     def doctor(self) -> Sequence[Check]:
-        """Ask every Python that could run Lava; look at the shared memory that Lava needs."""
+        """Ask every Python that could run Lava."""
         places = Places.here()
         answers = list(interpreter.answers(places))
         ready = next((answer for answer in answers if not answer.problem), None)
@@ -80,7 +169,7 @@ class LoihiTarget(Target, NeedsSetup):
             )
             for answer in answers
         ]
-        return [found, _shared_memory(), *tried]
+        return [found, *tried]
 
     def setup(self, progress: Callable[[str], None]) -> str:
         """Make the managed environment, see `environment.setup`."""
@@ -94,16 +183,15 @@ def _remedy(places: Places) -> str:
     return "snnc lava setup"
 
 
-def _shared_memory() -> Check:
-    """Check /dev/shm, through which Lava's processes talk."""
-    place = Path("/dev/shm")
-    ok = not place.exists() or os.access(place, os.W_OK)  # macOS has shared memory without it
-    return Check(
-        name="shared memory",
-        ok=ok,
-        detail=f"{place} can{'' if ok else 'not'} be written",
-        remedy="" if ok else "give the container or the user a writable /dev/shm",
-    )
-
-
-TARGET = LoihiTarget()
+TARGET = LoihiTarget(
+    name="loihi",
+    summary="Intel Loihi 2, simulated by lava-nc 0.10 under Python 3.10: integers, bit for bit",
+    chip=False,
+    how=USUAL,
+)
+LOIHI2 = LoihiTarget(
+    name="loihi2",
+    summary="as loihi, refusing what a Loihi 2 could not do; executed by the same simulation",
+    chip=True,
+    how=USUAL_ON_CHIP,
+)

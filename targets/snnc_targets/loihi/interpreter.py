@@ -1,8 +1,10 @@
-"""Find a Python 3.10 that has lava-nc 0.10.0.
+"""Find a Python that has lava-nc 0.10.0: 3.10, or for the engine `inproc` a newer one.
 
-Lava's last release runs on Python 3.10 only, so it runs out of process. Every candidate is
-asked by running it; nothing is remembered between calls. Environment variables and the file
-system are the only inputs, and arrive as `Places`.
+Lava's last release runs on Python 3.10 only, so it runs out of process. Lava's models run on
+newer ones too, through `template/newer_python.py`, if somebody installed lava-nc there with
+`pip install --ignore-requires-python --no-deps lava-nc==0.10.0`. Every candidate is asked by
+running it; nothing is remembered between calls. Environment variables and the file system are
+the only inputs, and arrive as `Places`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +24,7 @@ from snnc.errors import MissingDependency
 VARIABLE = "SNNC_LAVA_PYTHON"
 LAVA_VERSION = "0.10.0"
 PYTHON = (3, 10)
+NEWER = Path(__file__).parent / "template" / "newer_python.py"
 INCOMPLETE = ".incomplete"  # lies in a managed environment until its setup is done
 _PATIENCE = 60.0  # seconds for a candidate to answer: the first import from a cold disk is slow
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
@@ -38,18 +42,43 @@ print(json.dumps(report))
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """A Python that can run Lava, or at least Lava's models."""
+
+    python: Path
+    version: tuple[int, ...]  # (3, 10)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What runs a script that imports Lava."""
+        return _command(self.python, newer=self.version > PYTHON)
+
+    def __str__(self) -> str:
+        return f"Python {'.'.join(map(str, self.version))} ({self.python})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where to look: the environment variables, the home directory, this Python if it is 3.10."""
+    """Where to look: the environment variables, the home directory, this Python.
+
+    `this` is this Python if it is 3.10, `newer` if it is newer.
+    """
 
     environ: Mapping[str, str]
     home: Path
     this: Path | None
+    newer: Path | None = None
 
     @staticmethod
     def here() -> Places:
         """Return the places of this process."""
-        this = Path(sys.executable) if sys.version_info[:2] == PYTHON else None
-        return Places(environ=dict(os.environ), home=Path.home(), this=this)
+        python, is_310 = Path(sys.executable), sys.version_info[:2] == PYTHON
+        return Places(
+            environ=dict(os.environ),
+            home=Path.home(),
+            this=python if is_310 else None,
+            newer=None if is_310 else python,
+        )
 
     @property
     def managed(self) -> Path:
@@ -99,6 +128,29 @@ def find(places: Places) -> Path:
         "no Python 3.10 with lava-nc 0.10.0 found; make one with: snnc lava setup\n"
         f"or let ${VARIABLE} name one. Tried:{listing or ' nothing to try'}"
     )
+
+
+def find_for_models(places: Places) -> Interpreter:
+    """Return the first interpreter that can run Lava's models in one process.
+
+    That is one that `find` finds, else $SNNC_LAVA_PYTHON or this Python with its newer version.
+
+    Raises:
+        MissingDependency: as `find`; the text lists the newer Python too.
+    """
+    try:
+        return Interpreter(python=find(places), version=PYTHON)
+    except MissingDependency as missing:
+        named = places.environ.get(VARIABLE)
+        newer = Path(named).expanduser() if named is not None else places.newer
+        if newer is None:
+            raise
+        version, problem = _probe(newer, places, newer=True)
+        if not problem and version > PYTHON:
+            return Interpreter(python=newer, version=version)
+        raise MissingDependency(
+            f"{missing}\n  for inproc, {newer}: {problem or 'is not newer than Python 3.10'}"
+        ) from missing
 
 
 def answers(places: Places) -> Iterator[Answer]:
@@ -163,21 +215,31 @@ def _conda(conda: str, places: Places) -> Iterator[tuple[str, Path | None, str]]
 
 def _ask(place: str, python: Path, places: Places) -> Answer:
     """Run a candidate and let it say what it is."""
-    output, problem = _output([str(python), "-c", _PROBE], places)
+    version, problem = _probe(python, places, newer=False)
+    if version and version != PYTHON:
+        problem = f"is Python {version[0]}.{version[1]}, Lava needs 3.10"
+    return Answer(place=place, python=python, is_310=version == PYTHON, problem=problem)
+
+
+def _probe(python: Path, places: Places, *, newer: bool) -> tuple[tuple[int, ...], str]:
+    """Return the version of an interpreter, () if it is none, and why it cannot run Lava."""
+    output, problem = _output([*_command(python, newer=newer), "-c", _PROBE], places)
     if problem:
-        return Answer(place=place, python=python, is_310=False, problem=problem)
+        return (), problem
     try:
         report = json.loads(output.strip().splitlines()[-1])
         version = tuple(report["python"])
     except (ValueError, IndexError, KeyError, TypeError):
-        return Answer(place=place, python=python, is_310=False, problem="is not a Python")
-    if version != PYTHON:
-        problem = f"is Python {version[0]}.{version[1]}, Lava needs 3.10"
-    elif "problem" in report:
+        return (), "is not a Python"
+    if "problem" in report:
         problem = f"cannot import Lava: {report['problem']}"
     elif report["lava"] != LAVA_VERSION:
         problem = f"has lava-nc {report['lava']}, snnc emits for {LAVA_VERSION}"
-    return Answer(place=place, python=python, is_310=version == PYTHON, problem=problem)
+    return version, problem
+
+
+def _command(python: Path, *, newer: bool) -> tuple[str, ...]:
+    return (str(python), "-P", str(NEWER)) if newer else (str(python),)
 
 
 def _output(command: list[str], places: Places) -> tuple[str, str]:
@@ -197,6 +259,8 @@ def _output(command: list[str], places: Places) -> tuple[str, str]:
         return "", f"did not answer within {_PATIENCE:.0f} s"
     except OSError as error:
         return "", f"cannot be run: {error.strerror or error}"
+    if done.returncode < 0:
+        return "", f"ended with {signal.Signals(-done.returncode).name}"
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]

@@ -8,30 +8,30 @@ Lava: it wraps, truncates or never spikes, and says nothing. Hence they are chec
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from snnc.errors import Issue, unreachable
 from snnc.ir.graph import Reset
-from snnc.ir.program import INPUT, Accumulator, ImageInput, Layer, Program
-from snnc.ir.weights import Dense, IntArray, stored, unpack
+from snnc.ir.program import INPUT, Accumulator, Layer, Program
+from snnc.ir.weights import IntArray, stored
 from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS, V_MAX
-from snnc.simulate.currents import currents
-from snnc.simulate.trace import Counts
 
-from snnc_targets.loihi.plan import lag_of_each
+from snnc_targets.loihi.bounds import image_bounds, largest_logit, lasting_bounds
+from snnc_targets.loihi.lowering import USUAL, Image, Lowering
+from snnc_targets.loihi.plan import Form, image_form, lag_of_each, lasts, wait
 
 WEIGHT_MAX = 127  # signed 8 bits, without -128: Dense carries 2 w in 9 bits
-BIAS_MIN, BIAS_MAX = -4096, 4095  # bias mantissa, signed 13 bits
+BIAS_BITS = 13  # of a bias mantissa, sign included
+BIAS_MIN, BIAS_MAX = -(1 << BIAS_BITS - 1), (1 << BIAS_BITS - 1) - 1
 BIAS_EXP_MAX = 7  # bias exponent, 3 bits; exponent 6 is one unit of current
 VTH_MAX = 131071  # threshold mantissa, 17 bits
 DECAY_MAX = (1 << DECAY_BITS) - 1
 DELAY_MAX = 63  # 6 bits, `PyDelaySparseModelBitAcc`
 
 
-def issues(program: Program) -> tuple[Issue, ...]:
+def issues(program: Program, how: Lowering = USUAL) -> tuple[Issue, ...]:
     """Return every reason the program cannot run; empty when it can."""
-    lags = lag_of_each(program)
+    lags = lag_of_each(program, how.image)
     found: list[Issue] = []
     for population in program.populations:
         found += _weights(population)
@@ -41,7 +41,7 @@ def issues(program: Program) -> tuple[Issue, ...]:
             case Layer():
                 found += _threshold(population)
                 found += _decay(population)
-                found += _bias(population)
+                found += _bias(program, population, how.image)
             case Accumulator():
                 found += _readout(program, population)
             case _:
@@ -68,29 +68,19 @@ def bias_exponent(bias: IntArray) -> int | None:
     return None
 
 
-def reads_image(population: Layer | Accumulator) -> bool:
-    """Return whether the host computes a part of the current, and sends the bias along."""
-    return any(synapses.source == INPUT for synapses in population.synapses)
+def image_exponent(program: Program, layer: Layer) -> int | None:
+    """Return the exponent with which a bias holds what the image adds; None if none does.
 
-
-def current_bounds(program: Program, population: Layer | Accumulator) -> Counts:
-    """Return for each neuron (of the population's shape) sum |w| * max |input| + |bias|."""
-    per_channel = (-1, *[1] * (len(population.shape) - 1))
-    bounds = np.zeros(population.shape, dtype=np.int64)
-    bounds += np.abs(population.bias.astype(np.int64)).reshape(per_channel)
-    for synapses in population.synapses:
-        source = program.shape_of(synapses.source)
-        largest = np.ones(source, dtype=np.int32)
-        if synapses.source == INPUT:
-            largest *= largest_codes(program.input).reshape(-1, *[1] * (len(source) - 1))
-        size = replace(synapses, weight=Dense(np.abs(unpack(synapses.weight))))
-        bounds += currents(size, source, largest[None]).reshape(population.shape)
-    return bounds
-
-
-def largest_codes(image: ImageInput) -> IntArray:
-    """Return the largest |code| that a pixel in [0, 1] can become: (channels,)."""
-    return np.maximum(np.abs(image.zero_point), np.abs(image.levels - image.zero_point))
+    As `bias_exponent`, of whatever any image makes of the current: exponent 7 needs even weights.
+    """
+    largest = int(image_bounds(program, layer).max())
+    weights = [stored(s.weight) for s in layer.synapses if s.source == INPUT]
+    values = [layer.bias, *weights]
+    if largest <= BIAS_MAX:
+        return ALIGN
+    if largest <= 2 * BIAS_MAX and not any((value % 2).any() for value in values):
+        return BIAS_EXP_MAX
+    return None
 
 
 def _weights(population: Layer | Accumulator) -> Iterator[Issue]:
@@ -102,34 +92,41 @@ def _weights(population: Layer | Accumulator) -> Iterator[Issue]:
                 f"a weight reaches {largest} in magnitude, the limit is {WEIGHT_MAX}",
                 "quantize for loihi: snnc compile --target loihi",
                 "weight-range",
+                need=largest,
+                limit=WEIGHT_MAX,
             )
 
 
 def _current(program: Program, population: Layer | Accumulator) -> Iterator[Issue]:
-    bounds = current_bounds(program, population)
+    bounds = lasting_bounds(program, population)
     neuron = np.unravel_index(int(bounds.argmax()), bounds.shape)
-    if bounds[neuron] > CURRENT_MAX:
+    need = int(bounds[neuron])
+    if need > CURRENT_MAX:
+        within = f" within {program.steps} steps" if lasts(population) else ""
         yield Issue(
             population.name,
-            f"the current of neuron {tuple(int(i) for i in neuron)} can reach {bounds[neuron]}, "
+            f"the current of neuron {tuple(int(i) for i in neuron)} can reach {need}{within}, "
             f"Loihi's 24-bit current holds {CURRENT_MAX}",
             "quantize for loihi (it lowers the scale), or prune the layer",
             "current-range",
+            need=need,
+            limit=CURRENT_MAX,
         )
 
 
 def _delays(population: Layer | Accumulator, lags: dict[str, int]) -> Iterator[Issue]:
     for synapses in population.synapses:
-        if synapses.source == INPUT:
-            continue
-        delay = lags[population.name] - 1 - lags[synapses.source]
-        if delay > DELAY_MAX:
+        steps = wait(synapses, population.name, lags)
+        own = f" and {synapses.delay} of their own" if synapses.delay else ""
+        if steps > DELAY_MAX:
             yield Issue(
                 synapses.name,
-                f"its spikes must wait {delay} steps for the longer branch, a synapse can hold "
-                f"them for {DELAY_MAX}",
-                "make the shortcut span fewer layers",
+                f"its spikes must wait {steps - synapses.delay} steps for the longer branch{own}, "
+                f"a synapse can hold them for {DELAY_MAX}",
+                "make the shortcut span fewer layers, or the delay shorter",
                 "delay-range",
+                need=steps,
+                limit=DELAY_MAX,
             )
 
 
@@ -161,6 +158,8 @@ def _threshold(layer: Layer) -> Iterator[Issue]:
                     f"the threshold is {layer.threshold}, a membrane reaches 1 to {V_MAX}",
                     "quantize for loihi",
                     "threshold-range",
+                    need=layer.threshold,
+                    limit=V_MAX,
                 )
         case Reset.ZERO:
             vth, rest = divmod(layer.threshold - 1, 1 << ALIGN)
@@ -179,6 +178,8 @@ def _threshold(layer: Layer) -> Iterator[Issue]:
                     f"the threshold mantissa is {vth}, the range is 0 to {VTH_MAX}",
                     "quantize for loihi",
                     "threshold-range",
+                    need=vth,
+                    limit=VTH_MAX,
                 )
         case _:
             unreachable(layer.reset)
@@ -191,26 +192,61 @@ def _decay(layer: Layer) -> Iterator[Issue]:
             f"the decay is {layer.decay}, the range is 0 to {DECAY_MAX}",
             "quantize for loihi",
             "decay-range",
+            need=layer.decay,
+            limit=DECAY_MAX,
+        )
+    if not layer.current_decay:
+        yield Issue(
+            layer.name,
+            "the current never decays; Loihi's decays by 1/4096 of itself at least, at every step",
+            f"use a current decay of 1 to {1 << DECAY_BITS}",
+            "current-decay-range",
+            need=0,
+            limit=1,
         )
 
 
-def _bias(layer: Layer) -> Iterator[Issue]:
-    if not reads_image(layer) and bias_exponent(layer.bias) is None:
+def _bias(program: Program, layer: Layer, image: Image) -> Iterator[Issue]:
+    reads_image = any(synapses.source == INPUT for synapses in layer.synapses)
+    form = image_form(layer, image) if reads_image else None
+    if form is Form.BIAS and lasts(layer):
+        yield Issue(
+            layer.name,
+            "the current of the image outlives its step, a bias acts on the membrane alone",
+            "choose image=host or image=graded",
+            "image-lasts",
+        )
+    elif form is Form.BIAS and image_exponent(program, layer) is None:
+        need = int(image_bounds(program, layer).max())
+        yield Issue(
+            layer.name,
+            f"what the image and the bias add can reach {need}, a bias holds {BIAS_MAX}",
+            "quantize for this target with fewer levels, or choose image=graded",
+            "image-bias-range",
+            need=need,
+            limit=BIAS_MAX,
+        )
+    elif (form is None or lasts(layer)) and bias_exponent(layer.bias) is None:
         yield Issue(
             layer.name,
             f"the biases reach from {layer.bias.min()} to {layer.bias.max()}, a neuron holds "
             f"{BIAS_MIN} to {BIAS_MAX}, or even ones in twice that range",
             "quantize for loihi (it lowers the scale)",
             "bias-format",
+            need=int(np.abs(layer.bias).max()),
+            limit=BIAS_MAX,
         )
 
 
 def _readout(program: Program, readout: Accumulator) -> Iterator[Issue]:
-    largest = int(current_bounds(program, readout).max()) * program.steps
+    neuron, largest = largest_logit(program, readout)
     if largest > V_MAX:
         yield Issue(
             readout.name,
-            f"a logit can reach {largest} in {program.steps} steps, an accumulator holds {V_MAX}",
+            f"logit {neuron} can reach {largest} in {program.steps} steps, an accumulator holds "
+            f"{V_MAX}",
             "use fewer time steps, or prune the layer",
             "readout-range",
+            need=largest,
+            limit=V_MAX,
         )

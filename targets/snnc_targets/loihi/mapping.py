@@ -1,8 +1,13 @@
-"""The mapping report: what each layer became on Lava, and what hardware would still ask for."""
+"""The mapping report: what each layer became on Lava, and what hardware would still ask for.
+
+It holds the partition onto a Loihi 2's cores of what was emitted, and says where another way to
+store convolutions would take fewer. `mapping.svg` is its picture.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from snnc.errors import unreachable
 from snnc.ir.graph import Reset
@@ -10,31 +15,97 @@ from snnc.ir.program import Accumulator, Layer, Program
 from snnc.ir.weights import nonzeros, stored
 from snnc.semantics.neuron import ALIGN
 
+from snnc_targets.loihi import chip, hardware, limits, partition_report
+from snnc_targets.loihi.bounds import current_bounds
 from snnc_targets.loihi.emit import LAVA
-from snnc_targets.loihi.limits import bias_exponent, current_bounds
-from snnc_targets.loihi.plan import Form, Placed, plan
+from snnc_targets.loihi.lowering import USUAL, Image, Lowering
+from snnc_targets.loihi.partition import Partition, partition
+from snnc_targets.loihi.picture import picture
+from snnc_targets.loihi.plan import ON_HOST, Form, Placed, plan
+from snnc_targets.loihi.words import Encoding
 
-MAP_SIDE = 256  # a convolution's map must be smaller on the chip, says Intel's compiler
+PICTURE = "mapping.svg"
 
 
-def report(program: Program) -> dict[str, object]:
+def write(program: Program, directory: Path, how: Lowering) -> dict[str, object]:
+    """Write the picture of the mapping into a build; return `report`.
+
+    A program that does not fit on cores has no picture.
+    """
+    found = on_cores(program, how)
+    if not found.issues:
+        (directory / PICTURE).write_text(picture(found), encoding="utf-8")
+    return _report(program, how, found)
+
+
+def report(program: Program, how: Lowering = USUAL) -> dict[str, object]:
     """Return the mapping of a program without issues, as JSON."""
-    placed = plan(program)
-    obstacles = list(_obstacles(program, placed))
+    return _report(program, how, on_cores(program, how))
+
+
+def on_cores(program: Program, how: Lowering) -> Partition:
+    """Return the partition onto Loihi 2 of what is emitted; a chip takes the host's image as bias.
+
+    Synapses are stored as the processes that carry them: Conv, Dense or a sparse matrix.
+    """
+    stored = {
+        (place.population.name, bundle.synapses.name): _stored(bundle.form)
+        for place in plan(program, how)
+        for bundle in place.bundles
+        if bundle.form not in ON_HOST
+    }
+    return partition(program, chip.load("loihi2"), image=_on_chip(how).image, stored=stored)
+
+
+def _stored(form: Form) -> Encoding:
+    match form:
+        case Form.CONV:
+            return Encoding.CONV
+        case Form.DENSE:
+            return Encoding.DENSE
+        case _:  # Lava's other processes hold sparse matrices
+            return Encoding.SPARSE
+
+
+def _on_chip(how: Lowering) -> Lowering:
+    return replace(how, image=Image.BIAS) if how.image is Image.HOST else how
+
+
+def _report(program: Program, how: Lowering, found: Partition) -> dict[str, object]:
+    placed = plan(program, how)
+    there = _on_chip(how)
+    obstacles = (*limits.issues(program, there), *hardware.issues(program, there), *found.issues)
     return {
         "runs": f"{LAVA}, fixed-point models, on this computer; no hardware is used",
         "steps": program.steps,
         "pipeline_delay": max(place.lag for place in placed) - 1,
         "layers": [_layer(program, place) for place in placed],
+        "partition": partition_report.report(found) | _cheapest(program, how, found),
         "hardware": {
             "deployable": not obstacles,
-            "obstacles": obstacles,
+            "obstacles": [str(issue) for issue in obstacles],
             "notes": [
                 "never run on a chip: lava-nc cannot compile for one without Intel's lava-loihi",
                 "the host computes what the image adds; a chip would take it as the neurons' bias",
                 "spikes are recorded and the readout is added up on the host",
             ],
         },
+    }
+
+
+def _cheapest(program: Program, how: Lowering, found: Partition) -> dict[str, object]:
+    """Say what storing each bundle as it takes the fewest cores would need."""
+    best = partition(program, found.chip, image=_on_chip(how).image)
+    return {
+        "cheapest": {
+            "cores": best.cores,
+            "chips": best.chips,
+            "other_encodings": [
+                {"layer": layer, "name": name, "encoding": encoding.value}
+                for (layer, name), encoding in best.encodings.items()
+                if encoding is not found.encodings[layer, name]
+            ],
+        }
     }
 
 
@@ -69,24 +140,7 @@ def _layer(program: Program, place: Placed) -> dict[str, object]:
         case _:
             unreachable(population)  # type: ignore[arg-type]  # Reset is narrowed above
     if isinstance(population, Layer):
-        facts |= {"du": 4095, "dv": population.decay}
-        if not place.reads_image:
-            facts |= {"bias_exp": bias_exponent(population.bias)}
+        facts |= {"du": population.current_decay - 1, "dv": population.decay}
+        if not place.host_adds_bias:
+            facts |= {"bias_exp": limits.bias_exponent(population.bias)}
     return facts
-
-
-def _obstacles(program: Program, placed: tuple[Placed, ...]) -> Iterator[str]:
-    """Name what a chip cannot do as it is, though the simulation runs it exactly."""
-    if program.steps & (program.steps - 1):
-        yield f"steps: T = {program.steps}; the chip resets membranes every 2**n steps only"
-    for place in placed:
-        population = place.population
-        if isinstance(population, Layer) and population.reset is Reset.SUBTRACT:
-            yield f"{population.name}: reset by subtraction, the chip's LIF resets to zero"
-        for bundle in place.bundles:
-            if bundle.form is not Form.HOST and not nonzeros(bundle.synapses.weight):
-                name = bundle.synapses.name
-                yield f"{name}: every weight is zero, which a chip was seen to refuse"
-            shape = program.shape_of(bundle.synapses.source)
-            if bundle.form is Form.CONV and max(shape[1:]) >= MAP_SIDE:
-                yield f"{bundle.synapses.name}: reads a {shape} map, sides must be below {MAP_SIDE}"

@@ -31,10 +31,21 @@ THREAT = "L-infinity, on the float image in [0, 1], before the input quantiser"
 
 
 class Engine(Protocol):
-    """A host simulator, such as `snnc.simulate.fast.run`."""
+    """A host simulator: `fast_judge`, or `snnc.simulate.reference.run`."""
 
     def __call__(self, program: Program, codes: IntArray, *, raster: bool) -> Trace:
         """Run the program on codes (samples, *shape)."""
+
+
+def fast_judge(program: Program, codes: IntArray, *, raster: bool) -> Trace:
+    """Run the fast simulator, which counts events only with the raster.
+
+    A judge reads predictions alone, and of a very sparse network counting takes longer than
+    running it.
+    """
+    from snnc.simulate import fast
+
+    return fast.run(program, codes, raster=raster, counts=raster)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

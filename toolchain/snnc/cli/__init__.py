@@ -25,10 +25,12 @@ COMMANDS = {  # name -> (module, attribute, help); a module is imported only to 
     "train": ("snnc.cli.train", "train", "Train a robust, sparse spiking network by a recipe."),
     "recipes": ("snnc.cli.recipes", "recipes", "List the recipes, what to expect, what it costs."),
     "compile": ("snnc.cli.compile", "compile_", "Compile a network to integers for a target."),
-    "check": ("snnc.cli.compile", "check", "List every reason a target cannot run a network."),
+    "check": ("snnc.cli.check", "check", "Say whether a network fits a target, and what it takes."),
     "simulate": ("snnc.cli.simulate", "simulate", "Run the deployed integers on a data set."),
     "attack": ("snnc.cli.attack", "attack", "Attack a network or the deployed integers."),
     "energy": ("snnc.cli.energy", "energy", "Price what the deployed integers do."),
+    "import": ("snnc.cli.import_", "import_", "Read a network of another tool (netx of lava-dl)."),
+    "export": ("snnc.cli.export", "export", "Write a compiled network for another tool."),
     "inspect": ("snnc.cli.inspect", "inspect", "Show what a model, graph, program or build holds."),
     "report": ("snnc.cli.report", "report", "Write the HTML report of a run."),
     "targets": ("snnc.cli.targets", "targets", "List the installed targets."),
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # we are the program, not a function of one
         signal.signal(signal.SIGTERM, _interrupt)
     try:
-        snnc.main(arguments, prog_name="snnc", standalone_mode=False)
+        status = snnc.main(arguments, prog_name="snnc", standalone_mode=False)
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = None
         click.echo(f"snnc: error: cannot print the result: {error.strerror}", err=True)
         return 1
-    return 0
+    return status if isinstance(status, int) else 0  # newer clicks return an Exit's status
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -1,14 +1,24 @@
-"""snnc compile, snnc check."""
+"""snnc compile, and how networks, targets, choices and widths are named on the command line."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from snnc.cli.output import emit, force_option, json_option, note
-from snnc.cli.sources import load_network, trust_option
+from snnc.cli.output import emit, force_option, json_option, note, progress, table
+from snnc.cli.sources import load_network, load_split, same_shape, trust_option
 from snnc.passes.quantize import PIXEL_LEVELS
+
+if TYPE_CHECKING:
+    from snnc.data.dataset import Images
+    from snnc.ir.graph import Graph
+    from snnc.passes.numbers import Bits
+    from snnc.quantization.account import Account
+
+CALIBRATION = 64  # images: rates of most layers are known to a few per cent
 
 model_argument = click.argument("model", type=click.Path(path_type=Path))
 target_option = click.option("--target", required=True, help="A target; see `snnc targets`.")
@@ -18,6 +28,14 @@ levels_option = click.option(
     default=PIXEL_LEVELS,
     show_default=True,
     help="Steps of grey the image is coded with.",
+)
+choices_option = click.option(
+    "-O",
+    "--option",
+    "choices",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Choose something that the target offers; see `snnc targets`. May be repeated.",
 )
 
 
@@ -31,6 +49,31 @@ levels_option = click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Build directory.  [default: MODEL-TARGET]"
 )
 @levels_option
+@click.option(
+    "--bits",
+    "widths",
+    multiple=True,
+    metavar="N or LAYER=N",
+    help="Width of the weights, sign included, 2 to what the target has; LAYER=N for one layer. "
+    "May be repeated.  [default: what the target has]",
+)
+@click.option(
+    "--calibrate",
+    metavar="DATA",
+    help="Choose the scale of each layer so that it spikes as in the float network, on training "
+    "images of this data set.",
+)
+@click.option(
+    "--samples",
+    type=int,
+    help=f"Calibrate on so many images, class balanced.  [default: {CALIBRATION}]",
+)
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder with the files of that data set.  [default: what SNNC_DATA names]",
+)
+@choices_option
 @click.option("--dump", is_flag=True, help="Print the graph after each pass.")
 @trust_option
 @force_option
@@ -40,6 +83,11 @@ def compile_(
     target: str,
     out: Path | None,
     levels: int,
+    widths: tuple[str, ...],
+    calibrate: str | None,
+    samples: int | None,
+    data_root: Path | None,
+    choices: tuple[str, ...],
     dump: bool,
     trust: bool,
     force: bool,
@@ -47,55 +95,122 @@ def compile_(
 ) -> None:
     """Compile MODEL, a checkpoint (.pt) or a graph (.snn), to integers for a target."""
     from snnc.ir.files import refuse_existing
-    from snnc.ir.graph import Graph
     from snnc.ir.show import show, show_program
-    from snnc.passes.compile import compile_graph
+    from snnc.quantization.calibrate import compile_accounted
     from snnc.targets import registry
     from snnc.targets.build import load_build, write_build
 
-    chosen = registry.load(target)
+    if calibrate is None and (samples is not None or data_root is not None):
+        raise click.UsageError("--samples and --data-root belong to --calibrate; name a data set")
+    bits = parsed_bits(widths)
+    chosen = registry.load(target, parsed_options(choices))
     directory = out or Path(f"{model.stem}-{target}")
     refuse_existing(directory, force=force)
     graph = load_network(model, trust=trust)
+    images = None if calibrate is None else _images(graph, calibrate, samples, data_root)
 
     def print_pass(name: str, after: Graph) -> None:
         note(f"# after {name}\n{show(after)}\n")
 
     if dump:
         note(f"# input\n{show(graph)}\n")
-    program = compile_graph(
-        graph, chosen.numbers, levels=levels, observe=print_pass if dump else None
-    )
+    with progress("calibrating layers") as advance:
+        program, account = compile_accounted(
+            graph,
+            chosen.numbers,
+            images=images,
+            levels=levels,
+            bits=bits,
+            observe=print_pass if dump else None,
+            progress=advance,
+        )
     if dump:
         note(f"# after quantize\n{show_program(program)}\n")
     write_build(directory, chosen, program, graph, force=force)
-    mapping = load_build(directory).mapping
+    build = load_build(directory)
     emit(
-        {"build": str(directory), "target": target, "mapping": mapping},
-        f"{show_program(program)}\n\nwrote {directory}/ (simulate it: snnc simulate {directory})",
+        {
+            "build": str(directory),
+            "target": target,
+            "options": dict(build.options),
+            "mapping": build.mapping,
+            "quantization": account.to_json(),
+        },
+        f"{show_program(program)}\n\n{_account_text(account)}\n\n"
+        f"wrote {directory}/ (simulate it: snnc simulate {directory})",
         as_json=as_json,
     )
 
 
-@click.command(epilog="Example: snnc check model.pt --target loihi")
-@model_argument
-@target_option
-@levels_option
-@trust_option
-@json_option
-def check(model: Path, target: str, levels: int, trust: bool, as_json: bool) -> None:
-    """List every reason TARGET cannot run MODEL; exit with 1 if there is one."""
-    from snnc.passes.compile import compile_graph
-    from snnc.targets import registry
+def parsed_options(choices: Sequence[str]) -> dict[str, str]:
+    """Return NAME=VALUE pairs as a mapping.
 
-    chosen = registry.load(target)
-    program = compile_graph(load_network(model, trust=trust), chosen.numbers, levels=levels)
-    issues = list(chosen.issues(program))
-    lines = [str(issue) for issue in issues] or [f"{target} can run {model}"]
-    emit(
-        {"target": target, "legal": not issues, "issues": [vars(issue) for issue in issues]},
-        "\n".join(lines),
-        as_json=as_json,
+    >>> parsed_options(["image=bias"])
+    {'image': 'bias'}
+    """
+    found: dict[str, str] = {}
+    for each in choices:
+        name, equals, value = each.partition("=")
+        if not (name and equals and value):
+            raise click.BadParameter(f"{each!r} is not NAME=VALUE", param_hint="--option")
+        if name in found:
+            raise click.BadParameter(f"{name!r} is chosen twice", param_hint="--option")
+        found[name] = value
+    return found
+
+
+def parsed_bits(widths: Sequence[str]) -> Bits | None:
+    """Return the widths that `N` and `LAYER=N` ask for; None where nothing is asked.
+
+    >>> parsed_bits(["4", "conv1=8"])
+    Bits(others=4, layers={'conv1': 8})
+    """
+    from snnc.passes.numbers import Bits
+
+    if not widths:
+        return None
+    found: dict[str, int] = {}
+    for each in widths:
+        layer, _, number = each.rpartition("=")
+        if not number.isdecimal():
+            raise click.BadParameter(f"{each!r} is neither N nor LAYER=N", param_hint="--bits")
+        if layer in found:
+            name = repr(layer) if layer else "the width of all layers"
+            raise click.BadParameter(f"{name} is given twice", param_hint="--bits")
+        found[layer] = int(number)
+    if "" not in found:
+        raise click.BadParameter(
+            "only single layers have a width; give one for all others too, such as --bits 8",
+            param_hint="--bits",
+        )
+    others = found.pop("")
+    return Bits(others=others, layers=found)
+
+
+def _images(graph: Graph, name: str, samples: int | None, root: Path | None) -> Images:
+    """Return training images to calibrate on."""
+    from snnc.ir.graph import Input
+
+    split = load_split(
+        name,
+        split="train",
+        samples=CALIBRATION if samples is None else samples,
+        root=root,
+        classes=graph.class_names,
     )
-    if issues:
-        raise click.exceptions.Exit(1)
+    image = graph.nodes[0].op
+    assert isinstance(image, Input)  # noqa: S101 - a graph begins with its input
+    same_shape(image.shape, split, name)
+    return split.images
+
+
+def _account_text(account: Account) -> str:
+    columns, rows = account.rows()
+    if account.worst is None:
+        return table(columns, rows)
+    return (
+        f"{table(columns, rows)}\n"
+        f"errors on {account.images} calibration images, in spikes / neuron / step; alone: how "
+        "far this layer's integers move the logits while all others are floats, in standard "
+        f"deviations\n{account.worst} hurts most"
+    )

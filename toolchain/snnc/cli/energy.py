@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,9 +60,11 @@ def energy(
     from snnc.energy.profiles import load_profile, names
     from snnc.energy.record import counts_to_json
     from snnc.energy.report import to_json
+    from snnc.energy.routing import KnowsRouting, spikes_of
     from snnc.semantics.encode import encode
     from snnc.simulate import fast
     from snnc.simulate.floating import activations
+    from snnc.targets import registry
     from snnc.targets.build import load_build
 
     chosen = [load_profile(name) for name in profiles or names()]
@@ -72,7 +75,7 @@ def energy(
         split=split,
         samples=samples,
         root=data_root,
-        classes=loaded.graph.class_names,
+        classes=loaded.program.class_names,
     )
     same_shape(program.input.shape, images, data_name)
     if ann is None:
@@ -81,8 +84,12 @@ def energy(
         graph = load_network(ann, trust=trust)
         same_network(graph, loaded.graph, ann)
         baseline = ann_counts(graph, [activations(graph, images.images)])
-    trace = fast.run(program, encode(program.input, images.images), raster=False)
+    target = registry.load(loaded.target, loaded.options)
+    knows = isinstance(target, KnowsRouting)
+    trace = fast.run(program, encode(program.input, images.images), raster=knows)
     counts = count(program, trace, ann=baseline)
+    if isinstance(target, KnowsRouting):
+        counts = replace(counts, routing=target.routing(program, spikes_of(trace)))
     estimates = [estimate(counts, profile) for profile in chosen]
     emit(
         {

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from snnc.cli.output import emit, json_option, progress, table
+from snnc.cli.execution import execution
+from snnc.cli.output import emit, json_option, table
 from snnc.cli.sources import data_options, load_split, same_shape
-
-if TYPE_CHECKING:
-    from snnc.ir.weights import IntArray
-    from snnc.simulate.trace import Trace
-    from snnc.targets.build import Build
-
-ENGINES = ("fast", "numpy", "torch", "lava", "target")
 
 
 @click.command(epilog="Example: snnc simulate model-loihi --engine lava --samples 100 --json")
@@ -25,14 +17,31 @@ ENGINES = ("fast", "numpy", "torch", "lava", "target")
     "--engine",
     default="fast",
     show_default=True,
-    help="fast, numpy or torch (host, all exact); lava (builds for loihi) or target: what the "
-    "build was made for, compared with the numpy reference spike for spike.",
+    help="fast, numpy or torch: this computer, all exact. lava: Lava's runtime, every process "
+    "one of the system, under Python 3.10; inproc: Lava's models in one process, the same "
+    "integers sooner (both: builds for Loihi). target: what the build was made for. The last "
+    "three are compared with fast (numpy without numba) on every spike.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="lava, inproc, target: run this many side by side, each a share of the samples. "
+    "[default: inproc one for each core, lava one for each two, if there are 32 samples for it]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="lava, inproc, target: give up after so long without one more finished sample. "
+    "[default: 600]",
 )
 @data_options
 @json_option
 def simulate(
     build: Path,
     engine: str,
+    workers: int | None,
+    timeout: float | None,
     data_name: str,
     data_root: Path | None,
     split: str,
@@ -40,31 +49,23 @@ def simulate(
     as_json: bool,
 ) -> None:
     """Run the deployed integers of BUILD on a data set."""
-    from snnc.errors import InvalidSetting, UnknownName
     from snnc.evaluate.statistics import proportion
     from snnc.semantics.encode import encode
     from snnc.targets.build import load_build
 
-    if engine not in ENGINES:
-        raise UnknownName("engine", engine, ENGINES)
     loaded = load_build(build)
-    if engine == "lava" and loaded.target != "loihi":
-        raise InvalidSetting(
-            f"{build} was made for {loaded.target!r}; Lava runs builds for loihi: "
-            "snnc compile MODEL --target loihi"
-        )
+    run = execution(loaded, engine, workers=workers, timeout=timeout)
     images = load_split(
         data_name,
         split=split,
         samples=samples,
         root=data_root,
-        classes=loaded.graph.class_names,
+        classes=loaded.program.class_names,
     )
     same_shape(loaded.program.input.shape, images, data_name)
     codes = encode(loaded.program.input, images.images)
-    begin = time.perf_counter()
-    trace, agreement = _run(loaded, engine, codes)
-    seconds = time.perf_counter() - begin
+    ran = run(codes)
+    trace = ran.trace
     right = proportion(trace.predictions == images.labels)
     spikes = [float(layer.spikes.sum()) / trace.samples for layer in trace.layers]
     rows = [
@@ -79,7 +80,7 @@ def simulate(
         "split": split,
         "samples": trace.samples,
         "steps": trace.steps,
-        "seconds": seconds,
+        "seconds": ran.seconds,
         "accuracy": right.to_json(),
         "layers": [
             {
@@ -90,36 +91,20 @@ def simulate(
             }
             for layer, mean in zip(trace.layers, spikes, strict=True)
         ],
-        "agreement": agreement,
+        "agreement": ran.agreement,
+        "reference": ran.reference,
+        "interpreter": ran.outside.interpreter if ran.outside is not None else None,
+        "workers": ran.outside.workers if ran.outside is not None else None,
         "hardware": "simulated, no neuromorphic hardware was used",
     }
     lines = [
         table(["layer", "neurons", "spikes per sample", "per neuron"], rows),
         f"{right.value:.1%} of {trace.samples} right "
-        f"(95 % interval {right.low:.1%} to {right.high:.1%}); {engine} took {seconds:.1f} s",
+        f"(95 % interval {right.low:.1%} to {right.high:.1%}); {engine} took {ran.seconds:.1f} s",
     ]
-    if agreement is not None:
-        lines.append(f"agreement with the reference: {agreement['layers']}")
+    if ran.outside is not None:
+        several = "1 worker" if ran.outside.workers == 1 else f"{ran.outside.workers} workers"
+        lines.append(f"{several} under {ran.outside.interpreter}")
+    if ran.agreement is not None:
+        lines.append(f"agreement with the reference ({ran.reference}): {ran.agreement['layers']}")
     emit(result, "\n".join(lines), as_json=as_json)
-
-
-def _run(build: Build, engine: str, codes: IntArray) -> tuple[Trace, dict[str, object] | None]:
-    """Run on an engine; compare a target's spikes with the numpy reference's."""
-    from snnc.api import ENGINES as HOST
-    from snnc.errors import TargetFailed
-    from snnc.evaluate.agreement import agreement
-    from snnc.simulate import reference
-    from snnc.targets import registry
-
-    if engine in HOST:
-        return HOST[engine](build.program, codes, raster=False), None
-    target = registry.load(build.target)
-    with progress(f"{build.target}, samples") as advance:
-        trace = target.execute(build.program, build.directory, codes, raster=True, progress=advance)
-    compared = agreement(reference.run(build.program, codes, raster=True), trace)
-    if not compared.exact:
-        raise TargetFailed(
-            f"{build.target} differs from the reference: {compared.first or 'logits differ'}; "
-            "this is a fault of the target or of snnc, please report it with the build"
-        )
-    return trace, compared.to_json()

@@ -100,10 +100,14 @@ def data_options(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
-def same_network(graph: Graph, built: Graph, path: Path) -> None:
+def same_network(graph: Graph, built: Graph | None, path: Path) -> None:
     """Refuse a network whose layers are not those of a build: the two would not compare."""
     from snnc.ir.graph import Conv2d, Linear
 
+    if built is None:
+        raise InvalidSetting(
+            f"the build was imported as integers, nothing to compare {path} with; leave it out"
+        )
     mine, theirs = (
         [(n.name, n.op.weight.shape) for n in each.nodes if isinstance(n.op, Conv2d | Linear)]
         for each in (graph, built)

@@ -12,6 +12,7 @@ import numpy as np
 
 from snnc.errors import InvalidProgram, Issue, unreachable
 from snnc.ir.program import (
+    FORGET,
     INPUT,
     Accumulator,
     Convolution,
@@ -24,6 +25,7 @@ from snnc.ir.rules import Broken, convolved_shape, multiplied_shape, weight_issu
 from snnc.ir.weights import Shape, unpack
 
 EXACT = 1 << 53  # sums of integers below this are exact in float64, which simulators use
+LASTING = 1 << 45  # a current that outlives its step, with 6 bits more, times 2**12: an int64
 
 
 def check_program(program: Program) -> Program:
@@ -79,6 +81,13 @@ def _population_issues(
             yield Issue(name, f"threshold is {population.threshold}", "use 1 or more", "threshold")
         if not 0 <= population.decay <= 4095:
             yield Issue(name, f"decay is {population.decay}", "use 0 to 4095", "decay")
+        if not 0 <= population.current_decay <= FORGET:
+            yield Issue(
+                name,
+                f"current decay is {population.current_decay}",
+                f"use 0 to {FORGET}",
+                "current-decay",
+            )
     if len({bundle.name for bundle in population.synapses}) < len(population.synapses):
         yield Issue(name, "two of its bundles share a name", "rename one", "name")
     total = float(np.abs(population.bias.astype(np.float64)).max(initial=0.0))
@@ -86,6 +95,15 @@ def _population_issues(
         if bundle.source not in known:
             yield Issue(name, f"reads {bundle.source!r}, which is not before it", "fix", "source")
             continue
+        if [other.name for other in population.synapses].count(bundle.name) > 1:
+            yield Issue(bundle.name, f"{name} has two synapses of this name", "rename one", "name")
+        if bundle.delay < 0 or (bundle.delay and bundle.source == INPUT):
+            yield Issue(
+                bundle.name,
+                f"its delay is {bundle.delay}",
+                "use 0 or more, and 0 from the image, which is the same at every step",
+                "delay",
+            )
         if problems := list(weight_issues(bundle.name, bundle.weight)):
             yield from problems
             continue
@@ -102,7 +120,8 @@ def _population_issues(
             continue
         rows = np.abs(unpack(bundle.weight).astype(np.float64)).reshape(bundle.weight.shape[0], -1)
         total += float(rows.sum(axis=1).max(initial=0.0)) * peaks[bundle.source]
-    if total * steps >= EXACT:
+    lasting = isinstance(population, Layer) and population.current_decay < FORGET
+    if total * steps >= (LASTING if lasting else EXACT):
         yield Issue(
             name,
             f"currents may sum to {total * steps:g} in {steps} steps",

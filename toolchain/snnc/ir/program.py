@@ -17,7 +17,8 @@ from math import prod
 from snnc.ir.graph import Reset
 from snnc.ir.weights import IntArray, IntWeight, Shape
 
-SEMANTICS = 1  # of the arithmetic in snnc.semantics: raise it when a line there changes meaning
+SEMANTICS = 2  # of the arithmetic in snnc.semantics: raise it when a line there changes meaning
+FORGET = 1 << 12  # the current decay of a neuron whose current is that of this step alone
 INPUT = "input"  # the name by which synapses refer to the encoded image
 
 
@@ -51,12 +52,17 @@ class FullyConnected:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Synapses:
-    """One bundle of connections from one source to one population."""
+    """One bundle of connections from one source to one population.
+
+    A spike arrives `delay` steps after the one in which its source emits it. Synapses with
+    delays of their own are several bundles from the same source, one for each delay.
+    """
 
     name: str  # of the user's module
     source: str  # a layer's name, or INPUT
     weight: IntWeight  # (out, in / groups, kh, kw) for a convolution, else (out, in)
     kind: Convolution | FullyConnected
+    delay: int = 0  # 0 from the image, which is the same at every step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +81,7 @@ class Layer:
     decay: int  # 0 (no leak) to 4095: v <- v * (4096 - decay) / 4096, toward zero
     reset: Reset
     scale: float
+    current_decay: int = FORGET  # of the current, as `decay` of the membrane
 
     @property
     def size(self) -> int:

@@ -25,7 +25,15 @@ from snnc.ir.graph import (
     Readout,
     Relu,
 )
-from snnc.ir.program import Accumulator, Convolution, FullyConnected, Layer, Program, Synapses
+from snnc.ir.program import (
+    FORGET,
+    Accumulator,
+    Convolution,
+    FullyConnected,
+    Layer,
+    Program,
+    Synapses,
+)
 from snnc.ir.weights import Csr, IntArray, Shape, Weight, density
 
 
@@ -66,6 +74,7 @@ def show_program(program: Program) -> str:
                 what = (
                     f"threshold={population.threshold} decay={population.decay} "
                     f"reset={population.reset.value} bias={_range(population.bias)}"
+                    + _unless(FORGET, current_decay=population.current_decay)
                 )
             case Accumulator():
                 what = f"accumulates bias={_range(population.bias)}"
@@ -118,7 +127,13 @@ def _bundle(bundle: Synapses) -> str:
             what = f"FullyConnected({bundle.source}) weight={_shape(bundle.weight.shape)}"
         case _:
             unreachable(bundle.kind)
-    return f"{bundle.name} = {what} {_weight(bundle.weight)}"
+    late = _unless(0, delay=bundle.delay)
+    return f"{bundle.name} = {what} {_weight(bundle.weight)}{late}"
+
+
+def _unless(usual: int, **setting: int) -> str:
+    """Return ` name=value`, or nothing where the value is the usual one."""
+    return "".join(f" {name}={value}" for name, value in setting.items() if value != usual)
 
 
 def _weight(weight: Weight[Any]) -> str:

@@ -5,8 +5,8 @@ a file are told at once. A recipe is named (`digits`, found through the entry po
 `snnc.recipes`, whose values are packages of TOML files) or is the path of a file.
 
 With `extends = "name"` a file says only what differs from another recipe: its tables are
-merged into the other's key by key, except that a table which names its `kind` or `method`
-replaces the other's, whose keys might not fit.
+merged into the other's key by key, except that a table which names its `kind`, `method` or
+`architecture` replaces the other's, whose keys might not fit.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+WHOLE = TAGS | {"architecture"}  # keys of tables that replace another: the rest may not fit
 GROUP = "snnc.recipes"
 
 Table = dict[str, Any]  # a TOML document or a table of it, not yet judged
@@ -156,7 +157,7 @@ def merged(base: Table, changes: Table) -> Table:
     result = dict(base)
     for key, value in changes.items():
         old = base.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and not TAGS & value.keys():
+        if isinstance(value, dict) and isinstance(old, dict) and not WHOLE & value.keys():
             result[key] = merged(old, value)
         else:
             result[key] = value

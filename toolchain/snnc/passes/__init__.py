@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from snnc.ir.check import check_graph
 from snnc.ir.graph import Graph
+from snnc.passes.distribute_layers import distribute_layers
+from snnc.passes.distribute_sums import distribute_sums
 from snnc.passes.drop_identities import drop_identities
 from snnc.passes.explicit_synapses import explicit_synapses
 from snnc.passes.fold_avgpool import fold_avgpool
@@ -17,7 +19,9 @@ Observer = Callable[[str, Graph], None]
 
 PREPARE: tuple[Pass, ...] = (
     drop_identities,  # first: the others look at neighbours
+    distribute_layers,  # what reads a sum of spikes reads spikes
     explicit_synapses,  # gives batch norms and thresholds something to fold into
+    distribute_sums,  # before folding: what is folded must have one reader
     fold_batchnorm,  # before pooling: a batch norm may sit between a layer and its pooling
     fold_avgpool,  # then every edge into a neuron is one set of weights
     unit_thresholds,  # last: it divides the weights that the others made

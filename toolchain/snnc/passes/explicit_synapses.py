@@ -3,39 +3,70 @@
 from __future__ import annotations
 
 from snnc.ir.check import shapes
-from snnc.ir.graph import Add, AvgPool2d, Fire, Graph, Input, Node, Normalize
-from snnc.passes.rewrite import depthwise, diagonal, insert, through_flatten, without_unread
+from snnc.ir.graph import (
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    Decision,
+    Fire,
+    Flatten,
+    Graph,
+    Input,
+    Node,
+    Normalize,
+    Readout,
+    Relu,
+    consumers,
+)
+from snnc.passes.copies import unused_name
+from snnc.passes.rewrite import diagonal, insert
 
 
 def explicit_synapses(graph: Graph) -> Graph:
-    """Put weights where spikes, pooled spikes or the image reach a sum or a neuron without any.
+    """Put weights where spikes or the image reach a sum, neurons or the logits without any.
 
     A residual shortcut becomes the identity, with I the 1 x 1 depthwise kernel of ones (a
     diagonal matrix for a flat map):   s = I s
-    Pooling on its way into a sum becomes a depthwise convolution:   mean(s) = (1 / k) sum(s)
 
-    New nodes are named `reader.source`, and by their position too if a source is read twice.
+    The same after pooling, which `fold_avgpool` then folds into I, and before a batch norm
+    on the way there, which `fold_batchnorm` does:   P s = I P s,   BN(s) = BN(I s)
+
+    A ReLU counts as neurons, so that `quantize` can say of an ordinary network that it is one.
+    New nodes are named `reader.source`, with a number if that is taken.
     """
     found = shapes(graph)
     for reader in graph.nodes:
-        if not isinstance(reader.op, Add | Fire):
+        if not _reads_currents(graph, reader):
             continue
         for position, name in enumerate(reader.inputs):
-            again = "" if name not in reader.inputs[:position] else f".{position}"
-            new = f"{reader.name}.{name}{again}"
-            source = graph[name]
-            match source.op:
-                case AvgPool2d(kernel=kernel, stride=stride) if _is_signal(graph, source.inputs[0]):
-                    op = depthwise(found[name][0], kernel, stride, 1.0 / (kernel[0] * kernel[1]))
-                    node = Node(new, op, source.inputs)
-                case _ if _is_signal(graph, name):
-                    node = Node(new, diagonal(found[name], 1.0), (name,))
-                case _:
-                    continue
+            if not _is_signal(graph, name):
+                continue
+            new = unused_name(f"{reader.name}.{name}", {node.name for node in graph.nodes})
+            node = Node(new, diagonal(found[name], 1.0), (name,))
             graph = insert(graph, node, reader=reader.name, position=position)
-    return without_unread(graph)
+    return graph
+
+
+def _reads_currents(graph: Graph, reader: Node) -> bool:
+    """Say whether what a node reads is added, moves membranes, or is the logits."""
+    match reader.op:
+        case Add() | Fire() | Relu() | Readout(decision=Decision.MEMBRANE):
+            return True
+        case BatchNorm():
+            return all(_leads_to_currents(graph, user) for user in consumers(graph)[reader.name])
+        case _:
+            return False
+
+
+def _leads_to_currents(graph: Graph, node: Node) -> bool:
+    if isinstance(node.op, Flatten | AvgPool2d):
+        return all(_leads_to_currents(graph, user) for user in consumers(graph)[node.name])
+    return _reads_currents(graph, node)
 
 
 def _is_signal(graph: Graph, name: str) -> bool:
-    """Say whether a node emits spikes or the image, possibly flattened."""
-    return isinstance(through_flatten(graph, name).op, Fire | Input | Normalize)
+    """Say whether a node emits spikes or the image, possibly pooled or flattened."""
+    node = graph[name]
+    while isinstance(node.op, Flatten | AvgPool2d):
+        node = graph[node.inputs[0]]
+    return isinstance(node.op, Fire | Relu | Input | Normalize)

@@ -15,7 +15,7 @@ import scipy.sparse
 from snnc.errors import InvalidGraph, Issue
 from snnc.ir.check import shapes
 from snnc.ir.geometry import convolved, pooled
-from snnc.ir.graph import AvgPool2d, Conv2d, Flatten, Graph, Linear, Node, consumers
+from snnc.ir.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Linear, Node, consumers
 from snnc.ir.weights import Dense, FloatArray, FloatWeight, Shape, floats, pack, unpack
 from snnc.passes.rewrite import bypass, with_ops
 
@@ -23,25 +23,30 @@ from snnc.passes.rewrite import bypass, with_ops
 def fold_avgpool(graph: Graph) -> Graph:
     """Replace pooling and a linear layer by one linear layer, with P the pooling matrix.
 
-        W (P s) + b  =  (W P) s + b        pooling before a layer: strides and kernels multiply
         P (W s + b)  =  (P W) s + b        pooling after a convolution, windows inside the map
+        P (x + y)    =  P x + P y          pooling after a sum of them
+        W (P s) + b  =  (W P) s + b        pooling before a layer: strides and kernels multiply
 
-    Poolings are folded from the last to the first, so that one may read another.
+    Poolings of numbers are folded from the first to the last and poolings of spikes from the
+    last to the first, so that one may read another.
 
     Raises:
         InvalidGraph: the pooling is read by something that has no weights, or its windows
             leave rows or overlap in a way that a padded convolution cannot repeat.
     """
     issues: list[Issue] = []
-    for node in reversed(graph.nodes):
-        if not isinstance(node.op, AvgPool2d):
-            continue
+    pools = [node.name for node in graph.nodes if isinstance(node.op, AvgPool2d)]
+    after = [name for name in pools if _pools_numbers(graph, name)]
+    for name in [*after, *(name for name in reversed(pools) if name not in after)]:
+        node = graph[name]
+        assert isinstance(node.op, AvgPool2d)  # noqa: S101 - no fold changes another pooling
+        fold = _fold_after if name in after else _fold_before
         try:
-            graph = _fold(graph, node, node.op)
+            graph = bypass(with_ops(graph, fold(graph, node, node.op)), name)
         except _CannotFold as reason:
             issues.append(
                 Issue(
-                    node.name,
+                    name,
                     str(reason),
                     "pool spikes by windows that tile the map, right before a linear layer",
                     "avgpool",
@@ -56,31 +61,57 @@ class _CannotFold(Exception):
     """Why a pooling cannot be folded."""
 
 
-def _fold(graph: Graph, node: Node, pool: AvgPool2d) -> Graph:
+def _pools_numbers(graph: Graph, name: str) -> bool:
+    """Say whether what is pooled is a current, not spikes or the image."""
+    node = graph[name]
+    while isinstance(node.op, AvgPool2d):
+        node = graph[node.inputs[0]]
+    return isinstance(node.op, Conv2d | Add)
+
+
+def _fold_after(graph: Graph, node: Node, pool: AvgPool2d) -> dict[str, Conv2d | Linear]:
+    """Return the convolutions that pool what they compute."""
     found, readers = shapes(graph), consumers(graph)
-    before = graph[node.inputs[0]]
-    if isinstance(before.op, Conv2d):
-        if len(readers[before.name]) > 1:
-            raise _CannotFold(f"{before.name} is read by another node too")
-        merged = _pool_after(before.op, pool)
-        source = found[before.inputs[0]]
-        if _output(merged, source) != found[node.name]:
-            raise _CannotFold(f"its windows do not fit the output of {before.name}")
-        return bypass(with_ops(graph, {before.name: merged}), node.name)
+    ops: dict[str, Conv2d | Linear] = {}
+
+    def fold(source: Node) -> None:
+        if len(readers[source.name]) > 1:
+            raise _CannotFold(f"{source.name} is read by another node too")
+        match source.op:
+            case Conv2d() as conv:
+                merged = _pool_after(conv, pool)
+                if _output(merged, found[source.inputs[0]]) != found[node.name]:
+                    raise _CannotFold(f"its windows do not fit the output of {source.name}")
+                ops[source.name] = merged
+            case Add():
+                for name in source.inputs:
+                    fold(graph[name])
+            case op:
+                kind = type(op).__name__
+                raise _CannotFold(f"it pools {source.name}, a {kind}, which has no weights")
+
+    fold(graph[node.inputs[0]])
+    return ops
+
+
+def _fold_before(graph: Graph, node: Node, pool: AvgPool2d) -> dict[str, Conv2d | Linear]:
+    """Return the layers that read the pooled map, as they read the map itself."""
+    found, readers = shapes(graph), consumers(graph)
+    source = found[node.inputs[0]]
     ops: dict[str, Conv2d | Linear] = {}
     for reader in readers[node.name]:
         match reader.op:
             case Conv2d() as op:
-                ops[reader.name] = _pool_before(op, pool, found[before.name], reader.name)
+                ops[reader.name] = _pool_before(op, pool, source, reader.name)
             case Flatten():
                 for last in readers[reader.name]:
                     if not isinstance(last.op, Linear):
                         raise _CannotFold(f"{last.name} reads it and has no weights")
-                    weight = _expand(last.op.weight, pool, found[before.name], found[node.name])
+                    weight = _expand(last.op.weight, pool, source, found[node.name])
                     ops[last.name] = Linear(weight=weight, bias=last.op.bias)
             case _:
                 raise _CannotFold(f"{reader.name}, a {type(reader.op).__name__}, reads it")
-    return bypass(with_ops(graph, ops), node.name)
+    return ops
 
 
 def _output(conv: Conv2d, source: Shape) -> Shape:
@@ -114,11 +145,13 @@ def _pool_before(conv: Conv2d, pool: AvgPool2d, source: Shape, name: str) -> Con
         p + (k - 1) * s for k, p, s in zip(weight.shape[2:], pool.kernel, pool.stride, strict=True)
     )
     merged = np.zeros((*weight.shape[:2], *size))
-    for ky in range(weight.shape[2]):
-        for kx in range(weight.shape[3]):
-            y, x = ky * pool.stride[0], kx * pool.stride[1]
-            window = merged[:, :, y : y + pool.kernel[0], x : x + pool.kernel[1]]
-            window += weight[:, :, ky, kx, None, None]
+    last = [(k - 1) * s + 1 for k, s in zip(weight.shape[2:], pool.stride, strict=True)]
+    for py in range(pool.kernel[0]):
+        for px in range(pool.kernel[1]):
+            taps = merged[
+                :, :, py : py + last[0] : pool.stride[0], px : px + last[1] : pool.stride[1]
+            ]
+            taps += weight
     for size_, kernel, stride_, padding_ in zip(
         source[1:], pool.kernel, pool.stride, conv.padding, strict=True
     ):

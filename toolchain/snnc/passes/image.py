@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from snnc.errors import InvalidGraph, Issue
-from snnc.ir.graph import Graph, Input, Linear, Normalize, Synaptic
+from snnc.ir.graph import Conv2d, Graph, Input, Linear, Normalize, Synaptic
 from snnc.ir.program import ImageInput
 from snnc.ir.weights import FloatArray, FloatWeight, Shape, floats, integers, scale_columns, unpack
 
@@ -91,6 +91,17 @@ def absorb(op: Synaptic, coding: ImageCoding) -> tuple[FloatWeight, FloatArray]:
     weight = scale_columns(op.weight, floats(1.0 / coding.unit[channel]))
     constant = unpack(weight).reshape(len(op.bias), -1) * coding.offset[channel]
     return weight, floats(op.bias - constant.sum(axis=1))
+
+
+def release(op: Conv2d | Linear, coding: ImageCoding) -> Conv2d | Linear:
+    """Return synapses that read the normalised image from ones that read codes.
+
+    The inverse of `absorb`, up to rounding.
+    """
+    channel = _channel_of_each(op, coding.codes.shape)
+    constant = unpack(op.weight).reshape(len(op.bias), -1) * coding.offset[channel]
+    weight = scale_columns(op.weight, floats(coding.unit[channel]))
+    return replace(op, weight=weight, bias=floats(op.bias + constant.sum(axis=1)))
 
 
 def _channel_of_each(op: Synaptic, shape: Shape) -> npt.NDArray[np.int64]:

@@ -11,6 +11,7 @@ from snnc.ir.graph import Graph
 from snnc.ir.program import Program
 from snnc.ir.weights import FloatArray, IntArray, floats
 from snnc.passes import PREPARE, apply
+from snnc.quantization.account import account_of
 from snnc.report.markup import Child, Markup, join, tag
 from snnc.report.metrics import Metrics
 from snnc.report.page import Section, absent, folded, heading, paragraph, table
@@ -76,7 +77,34 @@ def _pictures(metrics: Metrics, graph: Graph, program: Program, model_path: Path
             for_both_widths(lambda width: _threshold_rows(thresholds, width))
             if thresholds
             else absent("no layer spikes"),
+            calibration(program),
             folded("The numbers", _numbers(weights, thresholds), _reported(metrics)),
+        ]
+    )
+
+
+def calibration(program: Program) -> Markup:
+    """Return what calibration measured of each layer; nothing for a program without it.
+
+    Raises:
+        InvalidFile: the account in the program is damaged.
+    """
+    account = account_of(program)
+    if account is None or account.worst is None:
+        return join([])
+    columns, rows = account.rows()
+    return join(
+        [
+            heading("Scales chosen on images"),
+            paragraph(
+                f"The scale of each layer was chosen on {account.images} training images, so that "
+                "its integers spike as the float network does. Errors are in spikes per neuron "
+                "and step; of logits, in their standard deviations. The last column is how far "
+                "the integers of this layer alone move the logits, in standard deviations: "
+                f"{account.worst} hurts most.",
+                class_="caption",
+            ),
+            table(columns, ([str(cell) for cell in row] for row in rows)),
         ]
     )
 

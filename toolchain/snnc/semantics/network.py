@@ -1,8 +1,9 @@
 """What a whole program means, neuron by neuron, in Python integers.
 
-A layer starts with the data: at step t it reads what its sources emit at the same step t,
-in the order of the program. A target hides its pipeline delay. The image is read at every
-step. Every membrane starts each sample at 0. An accumulator adds its currents and biases
+A layer starts with the data: at step t it reads what its sources emit at the same step t, or
+at step t - delay where the synapses say so (nothing before step 0), in the order of the
+program. A target hides its pipeline delay. The image is read at every step. Every current and
+every membrane starts each sample at 0. An accumulator adds its currents and biases
 over all steps and neither leaks nor saturates; the class is the first largest logit.
 
 Slow on purpose, like `neuron.py`: it walks every synapse. Use it on small programs.
@@ -59,20 +60,26 @@ def specified(program: Program, codes: IntArray) -> Specified:
     logits = np.zeros((samples, program.classes), dtype=np.int64)
     events = {f"{p}/{b}": np.zeros((samples, steps), dtype=np.int64) for p, b in wiring}
     for n in range(samples):
-        membranes = {layer.name: [0] * layer.size for layer in program.layers}
+        states = {layer.name: [(0, 0)] * layer.size for layer in program.layers}
+        image = [int(code) for code in codes[n].reshape(-1)]
+        emitted: dict[str, list[list[int]]] = {layer.name: [] for layer in program.layers}
         for t in range(steps):
-            emitted: dict[str, list[int]] = {INPUT: [int(code) for code in codes[n].reshape(-1)]}
             for population in program.populations:
                 currents = [0] * population.size
                 for bundle in population.synapses:
-                    delivered = _deliver(
-                        wiring[population.name, bundle.name], emitted[bundle.source], currents
+                    if bundle.delay > t:
+                        continue
+                    values = (
+                        image
+                        if bundle.source == INPUT
+                        else emitted[bundle.source][t - bundle.delay]
                     )
+                    delivered = _deliver(wiring[population.name, bundle.name], values, currents)
                     events[f"{population.name}/{bundle.name}"][n, t] = delivered
                 match population:
                     case Layer():
-                        spikes = _advance(population, membranes[population.name], currents)
-                        emitted[population.name] = spikes
+                        spikes = _advance(population, states[population.name], currents)
+                        emitted[population.name].append(spikes)
                         rasters[population.name][n, t] = spikes
                     case Accumulator():
                         for j, current in enumerate(currents):
@@ -80,7 +87,7 @@ def specified(program: Program, codes: IntArray) -> Specified:
                     case _:
                         unreachable(population)
             if not isinstance(program.readout, Accumulator):
-                logits[n] += emitted[program.layers[-1].name]
+                logits[n] += emitted[program.layers[-1].name][t]
     shaped = {
         layer.name: rasters[layer.name].reshape(samples, steps, *layer.shape)
         for layer in program.layers
@@ -132,17 +139,19 @@ def _deliver(wiring: Incoming, values: list[int], currents: list[int]) -> int:
     return delivered
 
 
-def _advance(layer: Layer, membranes: list[int], currents: list[int]) -> list[int]:
+def _advance(layer: Layer, states: list[tuple[int, int]], currents: list[int]) -> list[int]:
     spikes = []
     for j, current in enumerate(currents):
-        membranes[j], spike = step(
-            membranes[j],
+        u, v, spike = step(
+            *states[j],
             current,
+            current_decay=layer.current_decay,
             bias=_bias(layer, j),
             threshold=layer.threshold,
             decay=layer.decay,
             reset=layer.reset,
         )
+        states[j] = u, v
         spikes.append(int(spike))
     return spikes
 

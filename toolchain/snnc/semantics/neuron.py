@@ -4,15 +4,21 @@ Written for one neuron in Python integers, which never overflow, so that it can 
 and trusted. It is slow on purpose: fast code lives in `snnc.simulate` and in targets,
 and is right exactly when it agrees with this file, bit for bit.
 
-    leak       v  = v * (4096 - decay) / 4096          toward zero
-    integrate  v' = clip(v + (current + bias) * 2**6)  to 24 bits, both signs
-    fire       s  = v' >= threshold                    (>=, not >)
+    current    u  = u * (4096 - current_decay) / 4096 + arriving * 2**6    toward zero
+    leak       v  = v * (4096 - decay) / 4096                              toward zero
+    integrate  v' = clip(v + u + bias * 2**6)                              to 24 bits, both signs
+    fire       s  = v' >= threshold                                        (>=, not >)
     reset      v  = 0 if s (ZERO), v' - threshold if s (SUBTRACT), else v'
 
-A membrane starts each sample at 0. Its unit is 1/64 of a unit of current: the six extra
-bits are the ones that Loihi keeps (lava-nc 0.10, `proc/lif/models.py`: `act_shift`,
-`vth_shift`), and a leak needs them. Without a leak v is a multiple of 64 until it
-saturates, so `v >= 64 n` and Loihi's `v > 64 (n - 1)` are the same question.
+Membrane and current start each sample at 0; a reset leaves the current alone. With a current
+decay of 4096, which every network that is not imported has, u is the current that arrives
+in this step. u is an exact integer: `snnc.ir.check_program` bounds it, a chip whose current
+has 24 bits refuses a program whose current could reach more.
+
+The unit of u and v is 1/64 of a unit of weight: the six extra bits are the ones that Loihi
+keeps (lava-nc 0.10, `proc/lif/models.py`: `act_shift`, `vth_shift`), and a leak needs them.
+Without a leak v is a multiple of 64 until it saturates, so `v >= 64 n` and Loihi's
+`v > 64 (n - 1)` are the same question.
 
 `snnc.ir.program.SEMANTICS`, a version number in every compiled file, counts the meanings
 that this file has had.
@@ -40,23 +46,33 @@ def leak(v: int, decay: int) -> int:
 
 
 def step(
-    v: int, current: int, *, bias: int, threshold: int, decay: int, reset: Reset
-) -> tuple[int, bool]:
-    """Advance one neuron by one time step; return its membrane and whether it spiked.
+    u: int,
+    v: int,
+    arriving: int,
+    *,
+    current_decay: int,
+    bias: int,
+    threshold: int,
+    decay: int,
+    reset: Reset,
+) -> tuple[int, int, bool]:
+    """Advance one neuron by one time step; return its current, membrane and whether it spiked.
 
-    >>> step(90 * 64, 15, bias=0, threshold=100 * 64, decay=0, reset=Reset.SUBTRACT)
-    (320, True)
-    >>> step(90 * 64, 10, bias=0, threshold=100 * 64, decay=0, reset=Reset.ZERO)
-    (0, True)
+    >>> neuron = {"bias": 0, "threshold": 100 * 64, "decay": 0, "current_decay": 4096}
+    >>> step(7, 90 * 64, 15, reset=Reset.SUBTRACT, **neuron)
+    (960, 320, True)
+    >>> step(7, 90 * 64, 10, reset=Reset.ZERO, **neuron)
+    (640, 0, True)
     """
-    v = leak(v, decay) + (current + bias) * (1 << ALIGN)
+    u = leak(u, current_decay) + arriving * (1 << ALIGN)
+    v = leak(v, decay) + u + bias * (1 << ALIGN)
     v = max(-V_MAX, min(V_MAX, v))
     if v < threshold:
-        return v, False
+        return u, v, False
     match reset:
         case Reset.ZERO:
-            return 0, True
+            return u, 0, True
         case Reset.SUBTRACT:
-            return v - threshold, True
+            return u, v - threshold, True
         case _:
             unreachable(reset)

@@ -6,10 +6,12 @@ spike at the border of a padded convolution delivers fewer events than one in th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from snnc.errors import unreachable
 from snnc.ir.geometry import convolved
@@ -25,6 +27,8 @@ from snnc.ir.program import (
 from snnc.ir.weights import Dense, IntArray, Shape, unpack
 from snnc.simulate.currents import currents
 from snnc.simulate.trace import Counts, LayerTrace, Spikes, SynapseTrace, Trace
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def fan_out(synapses: Synapses, source: Shape) -> Counts:
@@ -66,22 +70,29 @@ def delivered(synapses: Synapses, source: Shape, emitted: Spikes | IntArray) -> 
     return events
 
 
-def updated(
-    layer: Layer, sources: Mapping[str, Shape], emitted: Mapping[str, Spikes | IntArray]
-) -> Counts:
+def delayed(emitted: npt.NDArray[Scalar], delay: int) -> npt.NDArray[Scalar]:
+    """Return what arrives (samples, steps, *shape) of what was emitted `delay` steps earlier."""
+    if not delay:
+        return emitted
+    arriving = np.zeros_like(emitted)
+    arriving[:, delay:] = emitted[:, :-delay]
+    return arriving
+
+
+def updated(layer: Layer, arriving: Sequence[Spikes | IntArray]) -> Counts:
     """Return how many neurons (samples, steps) received an event or have a bias.
 
-    `emitted` maps each source to what it emitted, (samples, steps, *shape).
+    `arriving` holds what reaches each bundle of synapses, (samples, steps, *source).
     """
-    some = next(iter(emitted.values()))
+    some = arriving[0]
     touched = np.zeros((*some.shape[:2], *layer.shape), dtype=np.bool_)
     touched |= layer.bias.reshape(-1, *[1] * (len(layer.shape) - 1)) != 0
     if not (layer.bias != 0).all():
-        for bundle in layer.synapses:
+        for bundle, values in zip(layer.synapses, arriving, strict=True):
             pattern = replace(bundle, weight=Dense((unpack(bundle.weight) != 0).astype(np.int32)))
-            active = (emitted[bundle.source] != 0).astype(np.int32)
-            flat = active.reshape(-1, *sources[bundle.source])
-            hits = currents(pattern, sources[bundle.source], flat) > 0
+            source = values.shape[2:]
+            active = (values != 0).astype(np.int32).reshape(-1, *source)
+            hits = currents(pattern, source, active) > 0
             touched |= hits.reshape(touched.shape)
     return per_step(touched)
 
@@ -106,15 +117,20 @@ def trace_from_rasters(
     """
     steps = program.steps
     every_step = np.broadcast_to(codes[:, None], (len(codes), steps, *codes.shape[1:]))
-    emitted: dict[str, Spikes | IntArray] = {INPUT: every_step, **rasters}
-    shapes = {source: program.shape_of(source) for source in emitted}
+    arriving: dict[tuple[str, str], Spikes | IntArray] = {
+        (population.name, bundle.name): every_step
+        if bundle.source == INPUT
+        else delayed(rasters[bundle.source], bundle.delay)
+        for population in program.populations
+        for bundle in population.synapses
+    }
     layers = tuple(
         LayerTrace(
             name=layer.name,
             neurons=layer.size,
             spikes=per_step(rasters[layer.name]),
             updated=updated(
-                layer, shapes, {bundle.source: emitted[bundle.source] for bundle in layer.synapses}
+                layer, [arriving[layer.name, bundle.name] for bundle in layer.synapses]
             ),
             raster=rasters[layer.name] if keep_rasters else None,
         )
@@ -125,7 +141,9 @@ def trace_from_rasters(
             name=bundle.name,
             population=population.name,
             source=bundle.source,
-            events=delivered(bundle, shapes[bundle.source], emitted[bundle.source]),
+            events=delivered(
+                bundle, program.shape_of(bundle.source), arriving[population.name, bundle.name]
+            ),
         )
         for population in program.populations
         for bundle in population.synapses
@@ -155,7 +173,8 @@ def read_out(program: Program, codes: IntArray, rasters: Mapping[str, Spikes]) -
         if bundle.source == INPUT:
             counts = codes.astype(np.int64) * program.steps
         else:
-            counts = rasters[bundle.source].sum(axis=1, dtype=np.int64)
+            heard = program.steps - bundle.delay  # what is still under way at the end is lost
+            counts = rasters[bundle.source][:, : max(heard, 0)].sum(axis=1, dtype=np.int64)
         source = program.shape_of(bundle.source)
         last_currents += currents(bundle, source, counts).reshape(len(codes), -1)
     return last_currents + program.steps * program.readout.bias.astype(np.int64)

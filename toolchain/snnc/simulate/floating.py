@@ -7,6 +7,7 @@ spiking layer: with direct coding everything before it is constant.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ from snnc.simulate.currents import convolve
 
 def run_graph(graph: Graph, images: npt.NDArray[np.floating]) -> FloatArray:
     """Return the logits (samples, classes) of a valid graph for images (samples, *shape)."""
-    logits: FloatArray = _maps(graph, images)[graph.nodes[-1].name]
+    logits: FloatArray = maps(graph, images)[graph.nodes[-1].name]
     return logits.reshape(len(images), -1)
 
 
@@ -43,20 +44,34 @@ def activations(graph: Graph, images: npt.NDArray[np.floating]) -> Mapping[str, 
     """Return the output (samples, *shape) of each node of an ordinary network."""
     if graph.steps != 1 or any(isinstance(node.op, Fire) for node in graph.nodes):
         raise InvalidSetting("activations are those of an ordinary network; this one spikes")
-    return {name: values.mean(axis=1) for name, values in _maps(graph, images).items()}
+    return {name: values.mean(axis=1) for name, values in maps(graph, images).items()}
 
 
-def _maps(graph: Graph, images: npt.NDArray[np.floating]) -> dict[str, FloatArray]:
-    maps: dict[str, FloatArray] = {}
+NOTHING: Mapping[str, FloatArray] = MappingProxyType({})
+
+
+def maps(
+    graph: Graph,
+    images: npt.NDArray[np.floating],
+    known: Mapping[str, FloatArray] = NOTHING,
+) -> Mapping[str, FloatArray]:
+    """Return the output (samples, time, *shape) of each node; that of a Fire is its spikes.
+
+    Time is 1 where the output is the same at every step, else the steps of the graph. Nodes
+    whose output is `known`, from a run of a graph that computes them alike, are not run.
+    """
+    found: dict[str, FloatArray] = {}
     for node in graph.nodes:
-        if isinstance(node.op, Input):
+        if node.name in known:
+            found[node.name] = known[node.name]
+        elif isinstance(node.op, Input):
             if images.shape[1:] != node.op.shape:
                 raise InvalidSetting(f"images are {images.shape[1:]}, not {node.op.shape}")
-            maps[node.name] = images[:, None].astype(np.float64)
+            found[node.name] = images[:, None].astype(np.float64)
         else:
-            sources = [maps[name] for name in node.inputs]
-            maps[node.name] = _evaluate(node.op, sources, graph.steps)
-    return maps
+            sources = [found[name] for name in node.inputs]
+            found[node.name] = _evaluate(node.op, sources, graph.steps)
+    return found
 
 
 def _evaluate(op: Op, sources: list[FloatArray], steps: int) -> FloatArray:

@@ -13,7 +13,7 @@ from snnc.ir.graph import Reset
 from snnc.ir.program import INPUT, Layer, Program
 from snnc.ir.weights import IntArray
 from snnc.semantics.neuron import ALIGN, DECAY_BITS, V_MAX
-from snnc.simulate.activity import trace_from_rasters
+from snnc.simulate.activity import delayed, trace_from_rasters
 from snnc.simulate.currents import currents
 from snnc.simulate.trace import Counts, Spikes, Trace
 
@@ -27,28 +27,27 @@ def run(program: Program, codes: IntArray, *, raster: bool) -> Trace:
 
 
 def drive(program: Program, layer: Layer, codes: IntArray, rasters: dict[str, Spikes]) -> Counts:
-    """Return current + bias of a layer, (samples, steps, *shape)."""
-    per_channel = (-1, *[1] * (len(layer.shape) - 1))
+    """Return the current that arrives at a layer without its bias, (samples, steps, *shape)."""
     drive = np.zeros((len(codes), program.steps, *layer.shape), dtype=np.int64)
-    drive += layer.bias.reshape(per_channel)
     for bundle in layer.synapses:
         source = program.shape_of(bundle.source)
         if bundle.source == INPUT:
             drive += currents(bundle, source, codes).reshape(len(codes), 1, *layer.shape)
         else:
-            emitted = rasters[bundle.source].reshape(-1, *source)
-            drive += currents(bundle, source, emitted).reshape(drive.shape)
+            arriving = delayed(rasters[bundle.source], bundle.delay).reshape(-1, *source)
+            drive += currents(bundle, source, arriving).reshape(drive.shape)
     return drive
 
 
 def fire(layer: Layer, drive: Counts) -> Spikes:
-    """Return the spikes of neurons driven by current + bias, both (samples, steps, *shape)."""
-    v = np.zeros((len(drive), *layer.shape), dtype=np.int64)
+    """Return the spikes of neurons at which `drive` arrives, both (samples, steps, *shape)."""
+    bias = layer.bias.reshape(-1, *[1] * (len(layer.shape) - 1)).astype(np.int64) << ALIGN
+    u = np.zeros((len(drive), *layer.shape), dtype=np.int64)
+    v = np.zeros_like(u)
     spikes = np.empty(drive.shape, dtype=np.bool_)
     for t in range(drive.shape[1]):
-        if layer.decay:
-            v = np.sign(v) * (np.abs(v) * (2**DECAY_BITS - layer.decay) >> DECAY_BITS)
-        v = np.clip(v + (drive[:, t] << ALIGN), -V_MAX, V_MAX)
+        u = leak(u, layer.current_decay) + (drive[:, t] << ALIGN)
+        v = np.clip(leak(v, layer.decay) + u + bias, -V_MAX, V_MAX)
         spikes[:, t] = fired = v >= layer.threshold
         match layer.reset:
             case Reset.ZERO:
@@ -58,3 +57,10 @@ def fire(layer: Layer, drive: Counts) -> Spikes:
             case _:
                 unreachable(layer.reset)
     return spikes
+
+
+def leak(v: Counts, decay: int) -> Counts:
+    """Return v * (4096 - decay) / 4096 of every neuron, rounded toward zero."""
+    if not decay:
+        return v
+    return np.asarray(np.sign(v) * (np.abs(v) * (2**DECAY_BITS - decay) >> DECAY_BITS))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from snnc.errors import Issue, NotLegal
+from snnc.errors import Issue, NotLegal, UnknownName
 from snnc.ir.program import Program
 from snnc.ir.weights import IntArray
 from snnc.passes.numbers import Numbers
@@ -19,12 +20,39 @@ from snnc.simulate.trace import Trace
 Progress = Callable[[int, int], None]  # called with (done, total) samples
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One thing that a user of a target may choose, such as how the image gets in."""
+
+    name: str
+    values: Mapping[str, str]  # value -> what it does and costs, in one line
+    default: str
+
+
 class Target(ABC):
-    """One place to run programs. Implementations are final and hold no state."""
+    """One place to run programs. Implementations are final and immutable."""
 
     name: str
     summary: str  # one line for `snnc targets`
-    numbers: Numbers  # the formats it offers, asked by quantize
+    choices: Sequence[Choice] = ()
+
+    @property
+    @abstractmethod
+    def numbers(self) -> Numbers:
+        """The formats it offers, asked by quantize."""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """What was chosen, for every choice; a build keeps it."""
+        return {}
+
+    def configured(self, options: Mapping[str, str]) -> Target:
+        """Return this target with some choices made; `checked_options` refuses what is unknown.
+
+        A target that offers choices overrides this and `options`.
+        """
+        checked_options(self, options)
+        return self
 
     @abstractmethod
     def issues(self, program: Program) -> Sequence[Issue]:
@@ -56,6 +84,23 @@ class Target(ABC):
         Raises:
             TargetFailed: the run broke; the text holds the reason and what to do.
         """
+
+
+def checked_options(target: Target, options: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the value of every choice of a target: from `options`, else its default.
+
+    Raises:
+        UnknownName: the target offers no such choice, or the choice no such value.
+    """
+    offered = {choice.name: choice for choice in target.choices}
+    for name, value in options.items():
+        if name not in offered:
+            raise UnknownName(f"option of target {target.name!r}", name, offered)
+        if value not in offered[name].values:
+            raise UnknownName(
+                f"value of option {name!r} of target {target.name!r}", value, offered[name].values
+            )
+    return {name: options.get(name, choice.default) for name, choice in offered.items()}
 
 
 def legalize(target: Target, program: Program) -> Program:

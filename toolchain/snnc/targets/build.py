@@ -1,7 +1,7 @@
 """A build: a directory that holds a compiled network and everything to run it.
 
     program.snnx    the integers
-    graph.snn       the float graph they came from
+    graph.snn       the float graph they came from, unless they were imported as integers
     mapping.json    what each layer became on the target, and why
     manifest.json   format, target, versions, checksums of every other file
     ...             the target's own files
@@ -25,7 +25,7 @@ from snnc.ir.program import SEMANTICS, Program
 from snnc.ir.store import digest, load_graph, load_program, save_graph, save_program
 from snnc.targets.api import Target, legalize
 
-FORMAT, VERSION = "snnc build", 1
+FORMAT, VERSION = "snnc build", 2
 PROGRAM, GRAPH, MAPPING, MANIFEST = "program.snnx", "graph.snn", "mapping.json", "manifest.json"
 
 
@@ -35,16 +35,19 @@ class Build:
 
     directory: Path
     target: str
+    options: Mapping[str, str]  # what was chosen of the target's choices
     program: Program
-    graph: Graph
+    graph: Graph | None
     mapping: Mapping[str, object]
     manifest: Mapping[str, object]
 
 
 def write_build(
-    directory: Path, target: Target, program: Program, graph: Graph, *, force: bool
+    directory: Path, target: Target, program: Program, graph: Graph | None, *, force: bool
 ) -> None:
     """Write a build of `program`, which came from `graph` (as trained, before any pass).
+
+    Imported integers come from no graph.
 
     Raises:
         NotLegal: the target cannot run the program; lists every reason.
@@ -58,7 +61,8 @@ def write_build(
     with new_directory(directory, force=force) as temporary:
         mapping = target.emit(program, temporary)
         save_program(temporary / PROGRAM, program, force=False)
-        save_graph(temporary / GRAPH, graph, force=False)
+        if graph is not None:
+            save_graph(temporary / GRAPH, graph, force=False)
         _write_json(temporary / MAPPING, mapping)
         manifest = {
             "format": FORMAT,
@@ -66,6 +70,7 @@ def write_build(
             "snnc": __version__,
             "semantics": SEMANTICS,
             "target": target.name,
+            "options": dict(target.options),
             "files": {
                 name: digest((temporary / name).read_bytes()) for name in sorted(_files(temporary))
             },
@@ -93,10 +98,10 @@ def load_build(directory: str | Path) -> Build:
             f"{manifest.get('version')!r}, this snnc reads {FORMAT!r} {VERSION}; compile again"
         )
     files = manifest.get("files")
-    target = manifest.get("target")
-    if not isinstance(files, dict) or not isinstance(target, str):
+    target, options = manifest.get("target"), manifest.get("options")
+    if not (isinstance(files, dict) and isinstance(target, str) and isinstance(options, dict)):
         raise InvalidFile(f"{directory / MANIFEST} is damaged; compile again")
-    missing = {PROGRAM, GRAPH, MAPPING} - set(files)
+    missing = {PROGRAM, MAPPING} - set(files)
     changed = [
         name
         for name, sha in files.items()
@@ -115,8 +120,9 @@ def load_build(directory: str | Path) -> Build:
     return Build(
         directory=directory,
         target=target,
+        options=options,
         program=load_program(directory / PROGRAM),
-        graph=load_graph(directory / GRAPH),
+        graph=load_graph(directory / GRAPH) if GRAPH in files else None,
         mapping=_read_json(directory / MAPPING),
         manifest=manifest,
     )

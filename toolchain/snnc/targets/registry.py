@@ -6,12 +6,15 @@ who names it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 
 from snnc.errors import TargetFailedToLoad, UnknownName
 from snnc.targets.api import Target
 
 GROUP = "snnc.targets"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def available() -> dict[str, EntryPoint]:
@@ -27,11 +30,11 @@ def available() -> dict[str, EntryPoint]:
     return found
 
 
-def load(name: str) -> Target:
-    """Import and return the target called `name`.
+def load(name: str, options: Mapping[str, str] = NOTHING) -> Target:
+    """Import and return the target called `name`, with the choices of `options` made.
 
     Raises:
-        UnknownName: no installed package offers it.
+        UnknownName: no installed package offers it, or it offers no such option.
         TargetFailedToLoad: a package offers it and importing it failed.
     """
     points = available()
@@ -50,4 +53,4 @@ def load(name: str) -> Target:
         ) from error
     if not isinstance(target, Target):
         raise TargetFailedToLoad(f"{points[name].value} is {type(target).__name__}, not a Target")
-    return target
+    return target.configured(options)

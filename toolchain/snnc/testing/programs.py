@@ -1,9 +1,10 @@
 """Programs and inputs that exercise a target, for Hypothesis and for anyone with a seed.
 
 They cover dense and sparse matrices, strided, padded and grouped convolutions, residual
-sums, image synapses into later layers, leaks, both resets and both readouts. A program is
-made together with its input: each threshold is a value that some membrane of the layer
-reaches, or one unit beside it, so neurons sit where bugs are and most layers spike.
+sums, image synapses into later layers, leaks of membrane and current, delays, both resets and
+both readouts. A program is made together with its input: each threshold is a value that some
+membrane of the layer reaches, or one unit beside it, so neurons sit where bugs are and most
+layers spike.
 
 Everything follows from one seed, so a failing example is repeated by `generate(seed)`.
 """
@@ -11,6 +12,7 @@ Everything follows from one seed, so a failing example is repeated by `generate(
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -22,6 +24,7 @@ from snnc.ir.check_program import check_program
 from snnc.ir.geometry import convolved
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
+    FORGET,
     INPUT,
     Accumulator,
     Convolution,
@@ -33,12 +36,15 @@ from snnc.ir.program import (
     Synapses,
 )
 from snnc.ir.weights import Dense, IntArray, IntWeight, Shape, integers, sparse
-from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS, V_MAX
+from snnc.semantics.neuron import ALIGN, CURRENT_MAX, V_MAX
+from snnc.simulate.activity import delayed
 from snnc.simulate.currents import currents
-from snnc.simulate.reference import fire
+from snnc.simulate.reference import fire, leak
 
 RESETS = tuple(Reset)
 LEAKS = (0, 0, 0, 1, 300, 2048, 4095)
+CURRENT_DECAYS = (FORGET, FORGET, FORGET, FORGET, 3000, 512, 1)
+DELAYS = (0, 0, 0, 0, 0, 1, 2, 5)
 STEPS = (1, 8)
 SAMPLES = (1, 3)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -49,12 +55,22 @@ def runs(
     *,
     resets: tuple[Reset, ...] = RESETS,
     leaks: tuple[int, ...] = LEAKS,
+    current_decays: tuple[int, ...] = CURRENT_DECAYS,
+    delays: tuple[int, ...] = DELAYS,
     steps: tuple[int, int] = STEPS,
     samples: tuple[int, int] = SAMPLES,
 ) -> st.SearchStrategy[Run]:
     """Draw a program with codes (samples, *shape) for it, see `generate`."""
     return SEEDS.map(
-        lambda seed: generate(seed, resets=resets, leaks=leaks, steps=steps, samples=samples)
+        lambda seed: generate(
+            seed,
+            resets=resets,
+            leaks=leaks,
+            current_decays=current_decays,
+            delays=delays,
+            steps=steps,
+            samples=samples,
+        )
     )
 
 
@@ -62,10 +78,14 @@ def programs(
     *,
     resets: tuple[Reset, ...] = RESETS,
     leaks: tuple[int, ...] = LEAKS,
+    current_decays: tuple[int, ...] = CURRENT_DECAYS,
+    delays: tuple[int, ...] = DELAYS,
     steps: tuple[int, int] = STEPS,
 ) -> st.SearchStrategy[Program]:
     """Draw a program, see `generate`."""
-    return runs(resets=resets, leaks=leaks, steps=steps).map(lambda run: run[0])
+    return runs(
+        resets=resets, leaks=leaks, current_decays=current_decays, delays=delays, steps=steps
+    ).map(lambda run: run[0])
 
 
 def generate(
@@ -73,6 +93,8 @@ def generate(
     *,
     resets: tuple[Reset, ...] = RESETS,
     leaks: tuple[int, ...] = LEAKS,
+    current_decays: tuple[int, ...] = CURRENT_DECAYS,
+    delays: tuple[int, ...] = DELAYS,
     steps: tuple[int, int] = STEPS,
     samples: tuple[int, int] = SAMPLES,
 ) -> Run:
@@ -95,13 +117,15 @@ def generate(
     emitted: dict[str, npt.NDArray[np.generic]] = {INPUT: every_step}
     layers: list[Layer] = []
     for i in range(int(rng.integers(1, 5))):
-        layer, spikes = _layer(rng, f"layer{i}", emitted, levels, resets, leaks)
+        kinds = resets, leaks, current_decays
+        layer, spikes = _layer(rng, f"layer{i}", emitted, levels, kinds, delays)
         layers.append(layer)
         emitted[layer.name] = spikes
     readout: Accumulator | SpikeCount = SpikeCount()
     if rng.random() < 0.5:
         source = layers[-1]
         bundle = _matrix(rng, "out", source.name, source.size, int(rng.integers(1, 5)), 1)
+        bundle = _late(rng, bundle, delays)
         bias = _bias(rng, bundle.weight.shape[0])
         readout = Accumulator(
             name="out", shape=bias.shape, synapses=(bundle,), bias=bias, scale=1.0
@@ -115,8 +139,8 @@ def _layer(
     name: str,
     emitted: Mapping[str, npt.NDArray[np.generic]],
     levels: int,
-    resets: tuple[Reset, ...],
-    leaks: tuple[int, ...],
+    kinds: tuple[tuple[Reset, ...], tuple[int, ...], tuple[int, ...]],
+    delays: tuple[int, ...],
 ) -> tuple[Layer, npt.NDArray[np.bool_]]:
     """Return a layer that reads the newest source, and perhaps an older one; and its spikes."""
     shapes = {source: values.shape[2:] for source, values in emitted.items()}
@@ -130,51 +154,55 @@ def _layer(
         other = str(rng.choice(fitting))
         branch = f"{name}.{other}"
         bundles.append(_branch(rng, branch, other, shapes[other], shape, peak[other]))
+    bundles = [_late(rng, bundle, delays) for bundle in bundles]
     bias = _bias(rng, shape[0])
     drive = np.zeros((*emitted[newest].shape[:2], *shape), dtype=np.int64)
-    drive += bias.reshape(-1, *[1] * (len(shape) - 1))
     for bundle in bundles:
         source = shapes[bundle.source]
-        flat = emitted[bundle.source].reshape(-1, *source).astype(np.int32)
+        arriving = delayed(emitted[bundle.source], bundle.delay)
+        flat = arriving.reshape(-1, *source).astype(np.int32)
         drive += currents(bundle, source, flat).reshape(drive.shape)
+    resets, leaks, current_decays = kinds
     reset, decay = resets[rng.integers(len(resets))], int(rng.choice(leaks))
     layer = Layer(
         name=name,
         shape=shape,
         synapses=tuple(bundles),
         bias=bias,
-        threshold=_threshold(rng, drive, decay, reset),
+        threshold=1,
         decay=decay,
         reset=reset,
         scale=1.0,
+        current_decay=int(rng.choice(current_decays)),
     )
+    layer = replace(layer, threshold=_threshold(rng, layer, drive))
     return layer, fire(layer, drive)
 
 
-def _threshold(
-    rng: np.random.Generator, drive: npt.NDArray[np.int64], decay: int, reset: Reset
-) -> int:
+def _threshold(rng: np.random.Generator, layer: Layer, arriving: npt.NDArray[np.int64]) -> int:
     """Return a membrane that occurs before the first spike, or a unit beside it.
 
     A hard reset gets the form 64 k + 1, as `quantize` chooses it for Loihi.
     """
-    v = np.zeros_like(drive[:, 0])
+    bias = layer.bias.reshape(-1, *[1] * (len(layer.shape) - 1)).astype(np.int64) << ALIGN
+    u = np.zeros_like(arriving[:, 0])
+    v = np.zeros_like(u)
     course = []
-    for t in range(drive.shape[1]):
-        kept = np.abs(v) * ((1 << DECAY_BITS) - decay) >> DECAY_BITS
-        v = np.clip(np.sign(v) * kept + (drive[:, t] << ALIGN), -V_MAX, V_MAX)
+    for t in range(arriving.shape[1]):
+        u = leak(u, layer.current_decay) + (arriving[:, t] << ALIGN)
+        v = np.clip(leak(v, layer.decay) + u + bias, -V_MAX, V_MAX)
         course.append(v)
     reached = np.unique(np.concatenate([step.reshape(-1) for step in course]))
     reached = reached[reached > 1 << ALIGN]
     level = int(rng.choice(reached)) if len(reached) else int(rng.integers(1, 200)) << ALIGN
     level += int(rng.choice([0, 0, 1, -1]))
-    match reset:
+    match layer.reset:
         case Reset.SUBTRACT:
             return level
         case Reset.ZERO:
             return (((level - 1) >> ALIGN) << ALIGN) + 1
         case _:
-            unreachable(reset)
+            unreachable(layer.reset)
 
 
 def _bundle(rng: np.random.Generator, name: str, source: str, shape: Shape, peak: int) -> Synapses:
@@ -198,6 +226,11 @@ def _bundle(rng: np.random.Generator, name: str, source: str, shape: Shape, peak
             stride=(stride[0], stride[1]), padding=(padding[0], padding[1]), groups=groups
         ),
     )
+
+
+def _late(rng: np.random.Generator, bundle: Synapses, delays: tuple[int, ...]) -> Synapses:
+    """Return synapses with a delay; those from the image have none."""
+    return bundle if bundle.source == INPUT else replace(bundle, delay=int(rng.choice(delays)))
 
 
 def _branch(

@@ -1,6 +1,6 @@
 """The part of the generated program that is the same for every network.
 
-It reads the arguments and the weights, computes what the image adds to the layers that read it
+It reads the arguments and the weights, computes what the image is to the layers that read it
 (exact integers, once for each sample), runs Lava, and writes the results:
 
     status.json   {"state": "running", "done": 40, "samples": 100}, then "done" or "failed"
@@ -8,18 +8,14 @@ It reads the arguments and the weights, computes what the image adds to the laye
     NAME.npy      (samples, T, ceil(neurons / 8)) bytes: the spikes of a layer, neurons in
                   (C, H, W) order, eight to a byte; numpy.unpackbits reads them
 
-Lava runs every process as a process of the operating system. When one of them fails or dies,
-Lava waits for ever: a watchdog thread here ends the program instead and reports the reason.
+Lava runs every process as a process of the operating system, and all of them end with this
+program, see lifetime.py. With --in-process there is this one process only, see inproc.py.
 """
 
 # mypy: ignore-errors
 import argparse
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import sys
 import threading
 import time
 import traceback
@@ -40,14 +36,19 @@ class Broken(Exception):
 class Run:
     """The places of one run: where the network reads its currents and leaves its spikes."""
 
-    def __init__(self, output, samples, steps):
-        self.output, self.samples, self.steps = output, samples, steps
-        self._report = {"state": "starting", "done": 0, "samples": samples}
+    def __init__(self, output, steps):
+        self.output, self.samples, self.steps = output, 0, steps
+        self._report = {"state": "starting", "done": 0, "samples": 0}
         self._writing = threading.Lock()  # the watchdog reports too
 
-    def current(self, name):
-        """Return the file of what the image adds to layer `name`."""
-        return str(self.output / f"{name}.current.npy")
+    def expect(self, samples):
+        """Take note of how many samples there are."""
+        self.samples = samples
+        self.report(samples=samples)
+
+    def values(self, name):
+        """Return the file of what the host makes of the image for layer `name`."""
+        return str(self.output / f"{name}.values.npy")
 
     def raster(self, name, neurons):
         """Make the file for the spikes of layer `name`; return its path."""
@@ -63,9 +64,9 @@ class Run:
         return str(path)
 
     def report(self, **facts):
-        """Replace status.json, at once or not at all; after "failed" nothing replaces it."""
+        """Replace status.json, at once or not at all; nothing replaces "failed" and "done"."""
         with self._writing:
-            if self._report["state"] == "failed":
+            if self._report["state"] in ("failed", "done"):
                 return
             self._report.update(facts)
             draft = self.output / "status.json.part"
@@ -73,122 +74,95 @@ class Run:
             draft.replace(self.output / "status.json")
 
 
-def main(here, *, steps, lag, image_currents, build):
+def main(here, *, steps, lag, image_values, build):
     """Run the network of directory `here` as the command line asks.
 
     `steps` is T, `lag` the step at which the first sample reaches the last layer,
-    `image_currents(codes, w)` computes what the image adds to each layer that reads it, and
+    `image_values(codes, w)` computes what the image is to each of its readers, and
     `build(w, run)` makes the Lava network and returns one of its processes.
     """
     parser = argparse.ArgumentParser(description="Run the network on Lava.")
     parser.add_argument("--input", type=Path, required=True, help=".npy file: images or codes")
     parser.add_argument("--output", type=Path, required=True, help="directory for the results")
-    parser.add_argument("--stop-with", type=int, metavar="PID", help="end when PID, the parent, is gone")
+    parser.add_argument(
+        "--stop-with",
+        type=int,
+        metavar="PID",
+        help="when PID, the parent, is gone, remove the results and end",
+    )
+    parser.add_argument(
+        "--in-process", action="store_true", help="all of Lava's models in one process: faster"
+    )
     arguments = parser.parse_args()
+    from lifetime import Watchdog, last_line
+
     arguments.output.mkdir(parents=True, exist_ok=True)
-    run, watchdog = Run(arguments.output, 0, steps), None
+    run = Run(arguments.output, steps)
+    watchdog = Watchdog(run, arguments.stop_with)
     try:
         network = json.loads((here / "network.json").read_text())
         if network["format"] != FORMAT or network["steps"] != steps:
             raise Broken("network.py and network.json are not of one build; compile again")
         weights = load_weights(here / "weights.npz", network["weights_sha256"])
         codes = encode(np.load(arguments.input), network["input"])
-        run = Run(arguments.output, len(codes), steps)
-        run.report()
-        watchdog = Watchdog(run, arguments.stop_with)
-        write_currents(run, codes, weights, image_currents)
-        simulate(build(weights, run), run, watchdog, lag)
+        run.expect(len(codes))
+        write_values(run, codes, weights, image_values)
+        start = start_in_process if arguments.in_process else start_lava
+        simulate(start(build(weights, run), watchdog), run, lag)
         if network["readout"] == "spike-count":
             count_spikes(run, network["layers"][-1])
         run.report(state="done")
     except BaseException as error:  # whatever it is, no Lava process may survive it
         traceback.print_exc()
-        cause = watchdog.problem() if watchdog else None  # Lava itself says only how many failed
-        end(run, last_line(cause) if cause else f"{type(error).__name__}: {error}")
+        cause = watchdog.problem()  # Lava itself says only how many failed
+        watchdog.fail(last_line(cause) if cause else f"{type(error).__name__}: {error}")
     print(f"{run.samples} samples done; results in {run.output}", flush=True)
-    os._exit(0)  # everything is stopped and written; Lava's exit handlers have nothing to add
+    watchdog.leave()
 
 
-def end(run, problem):
-    """Leave with a failed status, taking every Lava process along."""
-    try:
-        run.report(state="failed", problem=problem)
-        sys.stdout.flush()
-    finally:
-        for child in multiprocessing.active_children():
-            child.terminate()
-        os._exit(1)  # a broken Lava runtime never joins; multiprocessing frees the shared memory
-
-
-class Watchdog:
-    """A thread that ends the program when a Lava process fails, or when the parent is gone."""
-
-    def __init__(self, run, parent):
-        self.runtime = None
-        self._run, self._parent = run, parent
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self):
-        while True:
-            time.sleep(0.3)
-            if self._parent is not None and os.getppid() != self._parent:
-                os.killpg(os.getpgrp(), signal.SIGTERM)  # --stop-with: this group is ours
-            if problem := self.problem():
-                print(problem, flush=True)
-                end(self._run, last_line(problem))
-
-    def problem(self):
-        """Return why a Lava process failed (its traceback, if it left one), or None."""
-        if self.runtime is None:
-            return None
-        for actor in list(self.runtime._messaging_infrastructure.actors):
-            try:
-                if actor.exception:
-                    return actor.exception[1]  # the traceback, as text
-                if not actor._is_done and actor.exitcode not in (None, 0):
-                    return f"a Lava process ended with {ending(actor.exitcode)}"
-            except (ValueError, OSError, EOFError):
-                continue  # Lava joined it between the two lines
-        return None
-
-
-def last_line(text):
-    """Return the line of a traceback that says what went wrong."""
-    return text.strip().splitlines()[-1]
-
-
-def ending(exitcode):
-    """Say in words how a process ended."""
-    if exitcode > 0:
-        return f"exit status {exitcode}"
-    return f"{signal.Signals(-exitcode).name}; is the memory or the disk full?"
-
-
-def simulate(process, run, watchdog, lag):
-    """Run all samples, a second or so at a time, and stop."""
+def start_lava(process, watchdog):
+    """Start Lava's processes; return what runs so many steps more of them."""
     from lava.magma.core.run_conditions import RunSteps
+    from lifetime import guard_children, share_without_names
+
+    guard_children()
+    share_without_names()
+    watchdog.process = process
+    process.create_runtime(run_cfg=settings())
+    return lambda steps: process.run(RunSteps(num_steps=steps))
+
+
+def start_in_process(process, watchdog):
+    """Build Lava's models in this process; return what runs so many steps more of them."""
+    from inproc import InProcess
+
+    return InProcess(process, settings()).run
+
+
+def settings():
+    """Choose the models: Lava's fixed-point ones, or ours that do the same faster."""
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv
-    from lava.proc.sparse.process import DelaySparse
-    from snnc_processes import PyConvProduct, PyDelaySparseOnce
+    from lava.proc.sparse.process import DelaySparse, Sparse
+    from snnc_processes import PyConvProduct, PyDelaySparseOnce, PySparseProduct
 
-    faster = {Conv: PyConvProduct, DelaySparse: PyDelaySparseOnce}
+    faster = {Conv: PyConvProduct, DelaySparse: PyDelaySparseOnce, Sparse: PySparseProduct}
     # without the tag Lava takes its floating-point models and says nothing
-    settings = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=faster)
-    process.create_runtime(run_cfg=settings)
-    watchdog.runtime = process.runtime
+    return Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=faster)
+
+
+def simulate(advance, run, lag):
+    """Run all samples, a second or so at a time; `advance` runs so many steps more."""
     done, share = 0, 1
     while done < run.samples:
         share = min(share, run.samples - done)
         began = time.monotonic()
-        process.run(RunSteps(num_steps=share * run.steps + (lag - 1 if done == 0 else 0)))
+        advance(share * run.steps + (lag - 1 if done == 0 else 0))
         done += share
         run.report(state="running", done=done)
         print(f"{done}/{run.samples} samples", flush=True)
         if time.monotonic() - began < SLICE_SECONDS:
             share *= 2
-    watchdog.runtime = None
-    process.stop()
 
 
 def encode(values, coding):
@@ -221,21 +195,37 @@ def load_weights(path, digest):
     return arrays
 
 
-def write_currents(run, codes, weights, image_currents):
-    """Write what the image adds to each layer that reads it, in Lava's (W, H, C) layout."""
+def write_values(run, codes, weights, image_values):
+    """Write what the host makes of the image for each reader, in Lava's (W, H, C) layout."""
     files = {}
     for first in range(0, len(codes), BATCH):
         batch = codes[first : first + BATCH].astype(np.int64)
-        for name, current in image_currents(batch, weights).items():
-            if current.ndim == 4:
-                current = current.transpose(0, 3, 2, 1)
+        for name, values in image_values(batch, weights).items():
+            if values.ndim == 4:
+                values = values.transpose(0, 3, 2, 1)
             if name not in files:
-                shape = (len(codes), *current.shape[1:])
-                np.save(run.current(name), np.zeros(shape, np.int32))
-                files[name] = np.load(run.current(name), mmap_mode="r+")
-            files[name][first : first + BATCH] = current
+                shape = (len(codes), *values.shape[1:])
+                np.save(run.values(name), np.zeros(shape, np.int32))
+                files[name] = np.load(run.values(name), mmap_mode="r+")
+            files[name][first : first + BATCH] = values
     for file in files.values():
         file.flush()
+
+
+class Samples:
+    """The values of a file (samples, *shape) as Lava's dataloader asks for them: (values, label).
+
+    The first sample is also what it gets for the `late` times that it asks before there is one.
+    """
+
+    def __init__(self, path, *, late):
+        self._values, self._late = np.load(path, mmap_mode="r"), late
+
+    def __len__(self):
+        return len(self._values) + self._late
+
+    def __getitem__(self, number):
+        return np.array(self._values[max(number - self._late, 0)]), 0
 
 
 def count_spikes(run, layer):

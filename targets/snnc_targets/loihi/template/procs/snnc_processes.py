@@ -1,4 +1,4 @@
-"""The Lava processes that lava-nc does not have, and two faster models of ones it has.
+"""The Lava processes that lava-nc does not have, and faster models of ones it has.
 
 Keep this directory free of other modules: the Lava compiler executes every Python file that
 lies beside the module of a custom process (lava-nc 0.10, `ProcGroupDiGraphs._find_proc_models`).
@@ -19,13 +19,14 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.conv.models import PyConvModelFixed
 from lava.proc.lif.models import AbstractPyLifModelFixed
 from lava.proc.lif.process import LIFReset
-from lava.proc.sparse.models import PyDelaySparseModelBitAcc
+from lava.proc.sparse.models import PyDelaySparseModelBitAcc, PySparseModelBitAcc
 
 
-class CurrentSource(AbstractProcess):
-    """Send sample k's current, unchanged, at each of the steps start + k T ... start + (k+1) T - 1.
+class ImageSource(AbstractProcess):
+    """Send sample k's values, unchanged, at each of the steps start + k T ... start + (k+1) T - 1.
 
-    `path` holds (samples, *shape) integers. Outside those steps the current is zero.
+    `path` holds (samples, *shape) integers: currents, or codes as graded spikes. Outside those
+    steps the values are zero.
     """
 
     def __init__(self, *, name, shape, path, steps, start):
@@ -33,23 +34,53 @@ class CurrentSource(AbstractProcess):
         self.s_out = OutPort(shape=shape)
 
 
-@implements(proc=CurrentSource, protocol=LoihiProtocol)
+@implements(proc=ImageSource, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class PyCurrentSource(PyLoihiProcessModel):
+class PyImageSource(PyLoihiProcessModel):
     """Reads the file."""
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
 
     def __init__(self, proc_params):
         super().__init__(proc_params)
-        self._currents = np.load(proc_params["path"], mmap_mode="r")
+        self._values = np.load(proc_params["path"], mmap_mode="r")
         self._silence = np.zeros(proc_params["shape"], dtype=np.int32)
 
     def run_spk(self):
         sample = (self.time_step - self.proc_params["start"]) // self.proc_params["steps"]
-        inside = 0 <= sample < len(self._currents)
-        self.s_out.send(np.array(self._currents[sample]) if inside else self._silence)
+        inside = 0 <= sample < len(self._values)
+        self.s_out.send(np.array(self._values[sample]) if inside else self._silence)
+
+
+class InTime(AbstractProcess):
+    """Pass on spikes, but none of the last `late` steps of a sample.
+
+    Synapses with a delay of `late` steps would bring those to the next sample. The spikes of
+    sample k come at the steps start + k T ... start + (k+1) T - 1; what comes before is treated as
+    if there had been samples before. Delay lines of a chip have nothing like it.
+    """
+
+    def __init__(self, *, name, shape, steps, late, start):
+        super().__init__(name=name, shape=shape, steps=steps, late=late, start=start)
+        self.s_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
+
+
+@implements(proc=InTime, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyInTime(PyLoihiProcessModel):
+    """Counts the steps of a sample."""
+
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+    def run_spk(self):
+        spikes = self.s_in.recv()
+        t = (self.time_step - self.proc_params["start"]) % self.proc_params["steps"]
+        in_time = t < self.proc_params["steps"] - self.proc_params["late"]
+        self.s_out.send(spikes if in_time else np.zeros_like(spikes))
 
 
 class Recorder(AbstractProcess):
@@ -158,7 +189,10 @@ class PyConvProduct(PyConvModelFixed):
     lava-nc runs one scipy.convolve2d for each pair of channels. Sums are exact in float64.
     """
 
-    groups: np.ndarray = LavaPyType(np.ndarray, np.int32)  # lava-nc's int8 ends at 127 groups
+    # lava-nc's int8 ends at 127
+    groups: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    stride: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    padding: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
     def run_spk(self):
         self.a_out.send(self.a_buf)
@@ -199,3 +233,21 @@ class PyDelaySparseOnce(PyDelaySparseModelBitAcc):
         if not hasattr(self, "_stacked"):
             self._stacked = self.get_delay_wgts_mat(self.weights, self.delays, delays - 1).tocsr()
         return self._stacked.dot(s_in).reshape(delays, self.weights.shape[0]).T
+
+
+class PySparseProduct(PySparseModelBitAcc):
+    """lava-nc's model, which picks columns of its matrix at every step; here, a product."""
+
+    def run_spk(self):
+        if not self.weights_set:
+            super().run_spk()  # it brings the weights into their format
+            return
+        self.a_out.send(self.a_buff)
+        spikes = self.s_in.recv()
+        if self.num_message_bits.item() == 0:
+            spikes = spikes != 0
+        accumulated = self.weights.dot(spikes)
+        if self.weight_exp > 0:
+            self.a_buff = np.left_shift(accumulated, self.weight_exp)
+        else:
+            self.a_buff = np.right_shift(accumulated, -self.weight_exp)

@@ -1,0 +1,251 @@
+"""What deployment costs: two trained networks as 8, 6, 4 and 2-bit integers on every engine.
+
+    python docs/results/deployed.py runs/deployed --data-root DIR
+
+trains the two networks if they are not there, compiles each at four widths with and without
+a search of scales on calibration images, measures accuracy on the clean and the attacked
+test images, and runs the 8-bit builds on all engines, Lava included, spike for spike. Stop it
+whenever you like and start it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from snnc import api, data
+from snnc.attack.deployed import Deployed, attack_deployed
+from snnc.attack.gradients import spiking
+from snnc.attack.steps import Examples, Pgd, craft
+from snnc.evaluate.agreement import agreement
+from snnc.frontend.checkpoint import load_checkpoint, to_module
+from snnc.ir.files import write_bytes
+from snnc.learn.machine import Machine
+from snnc.learn.recipes import load_recipe
+from snnc.learn.run import Where, train
+from snnc.learn.spiking import SpikingNetwork
+from snnc.learn.stage import Advance
+from snnc.passes.numbers import Bits
+from snnc.provenance import commit, machine, versions
+from snnc.quantization.calibrate import compile_accounted
+from snnc.semantics.encode import encode
+from snnc.simulate import fast, reference
+from snnc.targets import registry
+from snnc.targets.build import Build, load_build, write_build
+from snnc.targets.outside import Manner, RunsOutside
+
+Row = dict[str, Any]
+
+RECIPES = ("fashion_mnist", "fashion_mnist_resnet8")  # both 90 % sparse
+BITS = (8, 6, 4, 2)
+EPSILON, STEPS = 0.05, 20  # PGD, as trained
+CLEAN, ATTACKED, COMPARED = 1000, 500, 200  # the first test images in class-balanced order
+CALIBRATION = 256  # of the training images
+SETTINGS = {
+    "epsilon": EPSILON,
+    "steps": STEPS,
+    "clean": CLEAN,
+    "attacked": ATTACKED,
+    "compared": COMPARED,
+    "calibration": CALIBRATION,
+}
+HOST = ("fast", "torch")  # compared with the numpy reference, as "lava" and "inproc" are
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """A trained network and the images that judge it."""
+
+    recipe: str
+    directory: Path
+    network: SpikingNetwork
+    model: Path
+    dataset: data.Dataset
+    crafted: Examples  # for the float network
+
+    @property
+    def attacked(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and labels under attack."""
+        return tensors(self.dataset.test.take(ATTACKED))
+
+
+def tensors(split: data.Split) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images (N, C, H, W) in [0, 1] and labels (N,)."""
+    return torch.from_numpy(split.images), torch.from_numpy(split.labels)
+
+
+def subject(recipe: str, directory: Path, root: Path | None) -> Subject:
+    """Train a network, or go on with it, or take what is there; attack its float form."""
+    run = directory / recipe
+
+    def progress(stage: str, advance: Advance) -> None:
+        click.echo(f"{recipe}, {stage}: {advance}", err=True)
+
+    where = Where(machine=Machine(), root=root, every=60.0, trust=False, reuse=())
+    resume = (run / "run.json").exists()
+    result = train(load_recipe(recipe), run, resume=resume, progress=progress, where=where)
+    network = to_module(load_checkpoint(result.model))
+    if not isinstance(network, SpikingNetwork):
+        raise TypeError(f"{result.model} does not spike")
+    dataset = data.load("fashion_mnist", root=root)
+    images, labels = tensors(dataset.test.take(ATTACKED))
+    generator = torch.Generator().manual_seed(0)
+    attack = Pgd(eps=EPSILON, steps=STEPS)
+    crafted = craft(attack, spiking(network), images, labels, generator=generator)
+    return Subject(
+        recipe=recipe,
+        directory=run,
+        network=network,
+        model=result.model,
+        dataset=dataset,
+        crafted=crafted,
+    )
+
+
+def floats(of: Subject) -> Row:
+    """Measure the float spiking network."""
+    images, labels = tensors(of.dataset.test.take(CLEAN))
+    with torch.no_grad():
+        named = torch.cat([of.network(part).argmax(1) for part in images.split(100)])
+    return {
+        "network": of.recipe,
+        "bits": "float",
+        "searched": False,
+        "clean": float((named == labels).float().mean()),
+        "robust": 1 - float(of.crafted.broken.float().mean()),
+    }
+
+
+def integers(of: Subject, bits: int, searched: bool) -> Row:
+    """Compile at a width, measure the integers, keep the account of every layer."""
+    target = registry.load("loihi")
+    graph = api.load(of.model)
+    images = of.dataset.train.take(CALIBRATION).images if searched else None
+    program, account = compile_accounted(
+        graph, target.numbers, images=images, bits=Bits(others=bits)
+    )
+    build = of.directory / f"loihi-{bits}{'-searched' if searched else ''}"
+    write_build(build, target, program, graph, force=build.exists())
+    deployed = Deployed(program=program, engine=fast.run)
+    shown, labels = tensors(of.dataset.test.take(CLEAN))
+    found = attack_deployed(
+        Pgd(eps=EPSILON, steps=STEPS),
+        deployed,
+        *of.attacked,
+        crafted=of.crafted,
+        generator=torch.Generator().manual_seed(0),
+    )
+    return {
+        "network": of.recipe,
+        "bits": bits,
+        "searched": searched,
+        "clean": float((deployed.predict(shown) == labels).float().mean()),
+        "robust": 1 - float(found.broken.float().mean()),
+        "account": account.to_json(),
+    }
+
+
+def engines(of: Subject, build: Build) -> Row:
+    """Run a build on every engine and compare every spike with the numpy reference."""
+    split = of.dataset.test.take(COMPARED)
+    codes = encode(build.program.input, split.images)
+    wanted = reference.run(build.program, codes, raster=True)
+    target = registry.load(build.target, build.options)
+    if not isinstance(target, RunsOutside):
+        raise TypeError(f"{build.target} does not run Lava")
+    spikes = sum(int(layer.spikes.sum()) for layer in wanted.layers)
+    row: Row = {"network": of.recipe, "samples": COMPARED, "spikes": spikes, "differing": {}}
+    traces = {name: api.ENGINES[name](build.program, codes, raster=True) for name in HOST}
+    for name in ("lava", "inproc"):
+        manner = Manner(engine=name, workers=None, timeout=None)
+        traces[name] = target.execute_outside(
+            build.program, build.directory, codes, manner=manner, raster=True
+        )[0]
+    for name, trace in traces.items():
+        compared = agreement(wanted, trace)
+        differing = sum(
+            int((layer.raster != other.raster).sum())
+            for layer, other in zip(wanted.layers, trace.layers, strict=True)
+        )
+        row["differing"][name] = differing
+        if not compared.exact:
+            raise SystemExit(f"{of.recipe} on {name}: {compared.first or 'logits differ'}")
+    return row
+
+
+def measured(of: Subject) -> tuple[list[Row], Row]:
+    """Return all rows of one network, those that are there already unchanged."""
+    path = of.directory / "deployed.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("settings") != SETTINGS:
+        kept = {"settings": SETTINGS, "rows": [floats(of)], "engines": None}
+    for bits in BITS:
+        for searched in (False, True):
+            if not any((r["bits"], r["searched"]) == (bits, searched) for r in kept["rows"]):
+                click.echo(f"{of.recipe}: {bits} bits, searched: {searched}", err=True)
+                kept["rows"].append(integers(of, bits, searched))
+                write_bytes(path, json.dumps(kept, indent=1).encode(), force=True)
+    if kept["engines"] is None:
+        click.echo(f"{of.recipe}: engines", err=True)
+        kept["engines"] = engines(of, load_build(of.directory / "loihi-8"))
+        write_bytes(path, json.dumps(kept, indent=1).encode(), force=True)
+    return kept["rows"], kept["engines"]
+
+
+def markdown(rows: Sequence[Row], compared: Sequence[Row]) -> str:
+    """Return both tables for people."""
+    lines = [
+        f"| network | weights | scales | clean, {CLEAN} images | "
+        f"PGD-{STEPS} at {EPSILON}, {ATTACKED} images | layer that hurts most |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        width = "float" if row["bits"] == "float" else f"{row['bits']} bits"
+        scales = "" if row["bits"] == "float" else "searched" if row["searched"] else "largest"
+        worst = row.get("account", {}).get("worst") or ""
+        lines.append(
+            f"| {row['network']} | {width} | {scales} | {100 * row['clean']:.1f} % | "
+            f"{100 * row['robust']:.1f} % | {worst} |"
+        )
+    names = list(compared[0]["differing"]) if compared else []
+    lines += [
+        "",
+        f"| network | images | spikes | {' | '.join(f'differing, {name}' for name in names)} |",
+        f"| --- | --- | --- |{' --- |' * len(names)}",
+    ]
+    for row in compared:
+        counts = " | ".join(str(row["differing"][name]) for name in names)
+        lines.append(f"| {row['network']} | {row['samples']} | {row['spikes']:,} | {counts} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Complete every network, then write both tables."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--data-root", type=Path)
+    chosen = parser.parse_args()
+    rows: list[Row] = []
+    compared: list[Row] = []
+    for recipe in RECIPES:
+        found, run = measured(subject(recipe, chosen.directory, chosen.data_root))
+        rows += found
+        compared.append(run)
+        where = {**versions(), "commit": commit(), "machine": machine(), **SETTINGS}
+        content = {"where": where, "rows": rows, "engines": compared}
+        table = markdown(rows, compared)
+        write_bytes(chosen.directory / "table.md", table.encode(), force=True)
+        write_bytes(
+            chosen.directory / "table.json", json.dumps(content, indent=1).encode(), force=True
+        )
+    click.echo(markdown(rows, compared))
+
+
+if __name__ == "__main__":
+    main()

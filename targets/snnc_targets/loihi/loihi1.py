@@ -1,0 +1,143 @@
+"""The target `loihi1`: whether a program would fit on Intel's first Loihi, and how.
+
+Nothing public compiles for that chip any more: Intel withdrew NxSDK, and Lava has no backend for
+it. So the target checks a program's formats and cuts it into cores; what runs is the exact
+simulator of this computer, and every report says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from snnc.energy.count import Routing
+from snnc.energy.routing import KnowsRouting
+from snnc.errors import Issue
+from snnc.ir.program import INPUT, Accumulator, Layer, Program
+from snnc.ir.weights import FloatArray, IntArray
+from snnc.passes.numbers import Numbers
+from snnc.semantics.neuron import ALIGN
+from snnc.simulate import reference
+from snnc.simulate.trace import Trace
+from snnc.targets.api import Progress, Target
+
+from snnc_targets.batches import batch_size, in_batches
+from snnc_targets.loihi import bounds, chip, limits, partition_report, placement
+from snnc_targets.loihi.lowering import USUAL_ON_CHIP, Image
+from snnc_targets.loihi.mapping import PICTURE
+from snnc_targets.loihi.partition import Partition, partition
+from snnc_targets.loihi.picture import picture
+
+RUNS = (
+    "the exact simulator of this computer, numba's where it is installed, else numpy's; no public "
+    "toolchain runs Loihi 1"
+)
+CURRENT_MAX = (1 << 21) // (1 << ALIGN) - 1  # a dendrite adds up 21 bits: nengo-loihi, Q_BITS
+DELAY_MAX = 62  # steps, with 6 bits: Davies 2018
+
+
+@final
+class Loihi1Target(Target, KnowsRouting):
+    """Checks and maps programs for Loihi 1, and simulates them here."""
+
+    name = "loihi1"
+    summary = "Intel Loihi 1, checked and mapped only: this computer simulates it, bit for bit"
+
+    @property
+    def numbers(self) -> Numbers:
+        """The formats of its neuron; the whole current of an image is a bias mantissa."""
+        return Numbers(input_bias_max=limits.BIAS_MAX, current_max=limits.BIAS_MAX)
+
+    def issues(self, program: Program) -> Sequence[Issue]:
+        """Return every limit of its formats and of its cores that the program breaks."""
+        found = [*limits.issues(program, USUAL_ON_CHIP), *_dendrites(program), *_delays(program)]
+        return (*found, *on_cores(program).issues)
+
+    def emit(self, program: Program, directory: Path) -> Mapping[str, object]:
+        """Write the picture of the cores; report them."""
+        found = on_cores(program)
+        (directory / PICTURE).write_text(picture(found), encoding="utf-8")
+        return {
+            "runs": RUNS,
+            "steps": program.steps,
+            "layers": [{"name": each.name, "neurons": each.size} for each in program.populations],
+            "partition": partition_report.report(found),
+            "hardware": {
+                "deployable": False,
+                "obstacles": ["no public toolchain compiles for Loihi 1"],
+                "notes": ["the host writes what an image adds as the bias of the neurons"],
+            },
+        }
+
+    def execute(
+        self,
+        program: Program,
+        directory: Path,
+        codes: IntArray,
+        *,
+        raster: bool,
+        progress: Progress | None = None,
+    ) -> Trace:
+        """Simulate the program here, exactly.
+
+        Raises:
+            InvalidSetting: there is no sample.
+        """
+        if find_spec("numba") is not None:
+            from snnc.simulate import fast
+
+            return fast.run(program, codes, raster=raster)
+        return in_batches(
+            lambda batch, _: reference.run(program, batch, raster=raster),
+            codes,
+            batch_size(program),
+            progress,
+        )
+
+    def routing(self, program: Program, spikes: Mapping[str, FloatArray]) -> Routing:
+        """Return the hops of one inference; which core lies where is a model."""
+        return placement.routing(on_cores(program), spikes)
+
+
+def on_cores(program: Program) -> Partition:
+    """Return the partition onto Loihi 1."""
+    return partition(program, chip.load("loihi1"), image=Image.BIAS)
+
+
+def _dendrites(program: Program) -> Iterator[Issue]:
+    """Check what synapses can add up in one step; a bias comes later."""
+    for population in program.populations:
+        spiking = tuple(each for each in population.synapses if each.source != INPUT)
+        silent = replace(population, synapses=spiking, bias=np.zeros_like(population.bias))
+        largest = int(bounds.current_bounds(program, silent).max())
+        if largest > CURRENT_MAX:
+            yield Issue(
+                population.name,
+                f"its synapses can add {largest} in one step, a dendrite holds {CURRENT_MAX}",
+                "quantize for loihi1 (it lowers the scale), or prune the layer",
+                "dendrite-range",
+                need=largest,
+                limit=CURRENT_MAX,
+            )
+
+
+def _delays(program: Program) -> Iterator[Issue]:
+    for cut in (*program.layers, program.readout):
+        if isinstance(cut, Layer | Accumulator):
+            for synapses in cut.synapses:
+                if synapses.delay > DELAY_MAX:
+                    yield Issue(
+                        synapses.name,
+                        f"its spikes wait {synapses.delay} steps, a synapse holds {DELAY_MAX}",
+                        "train with shorter delays",
+                        "delay-range",
+                        need=synapses.delay,
+                        limit=DELAY_MAX,
+                    )
+
+
+TARGET = Loihi1Target()

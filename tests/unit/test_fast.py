@@ -1,0 +1,217 @@
+"""The fast simulator's own choices: widths of a chunk, plans, guards, what is left out."""
+
+import numpy as np
+import pytest
+from snnc.errors import InvalidSetting
+from snnc.ir.check_program import check_program
+from snnc.ir.graph import Reset
+from snnc.ir.program import (
+    FORGET,
+    INPUT,
+    Convolution,
+    FullyConnected,
+    ImageInput,
+    Layer,
+    Program,
+    SpikeCount,
+    Synapses,
+)
+from snnc.ir.weights import Dense, integers
+from snnc.semantics.network import specified
+from snnc.simulate import fast, fast_plan, reference, vectors, vectors_sums
+from snnc.simulate.fast_plan import Integral, Plain, Sliced
+from snnc.testing.conformance import agree
+from snnc.testing.programs import generate
+
+FLOOR = 2**17  # units of current from zero to the floor, one of membrane less
+NO_LEAK = {"leaks": (0,), "current_decays": (FORGET,)}
+
+
+def equal(got, want):
+    """Assert that two traces hold the same."""
+    np.testing.assert_array_equal(got.logits, want.logits)
+    np.testing.assert_array_equal(got.predictions, want.predictions)
+    for one, other in zip(got.layers, want.layers, strict=True):
+        np.testing.assert_array_equal(one.raster, other.raster, err_msg=one.name)
+        np.testing.assert_array_equal(one.spikes, other.spikes, err_msg=one.name)
+        np.testing.assert_array_equal(one.updated, other.updated, err_msg=one.name)
+    for one, other in zip(got.synapses, want.synapses, strict=True):
+        np.testing.assert_array_equal(one.events, other.events, err_msg=one.name)
+
+
+@pytest.mark.parametrize("samples", [1, 8, 9, 32, 33, 64, 65, 130])
+@pytest.mark.parametrize("told", [{}, NO_LEAK])
+def test_any_number_of_samples_gives_what_numpy_gives(samples, told):
+    for seed in range(8):
+        program, codes = generate(seed, samples=(samples, samples), **told)
+        equal(fast.run(program, codes, raster=True), reference.run(program, codes, raster=True))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 8, 20])
+def test_any_number_of_steps_of_a_full_chunk_gives_what_numpy_gives(steps):
+    for seed in range(12):
+        told = {"samples": (64, 64), "steps": (steps, steps), **NO_LEAK}
+        program, codes = generate(seed, **told)
+        equal(fast.run(program, codes, raster=True), reference.run(program, codes, raster=True))
+
+
+def test_a_prepared_program_runs_any_number_of_samples():
+    program, codes = generate(3, samples=(40, 40))
+    prepared = fast.prepare(program, 40)
+    for count in (40, 5, 1):
+        equal(
+            prepared.run(codes[:count], raster=True),
+            reference.run(program, codes[:count], raster=True),
+        )
+
+
+def test_without_counts_the_logits_are_the_same_and_nothing_else_is_there():
+    program, codes = generate(3)
+    trace = fast.run(program, codes, raster=False, counts=False)
+    np.testing.assert_array_equal(trace.logits, specified(program, codes).logits)
+    assert trace.layers == () and trace.synapses == ()
+
+
+def test_a_raster_without_counts_is_refused():
+    program, codes = generate(3)
+    with pytest.raises(InvalidSetting, match="ask for both or for neither"):
+        fast.run(program, codes, raster=True, counts=False)
+
+
+def one_pixel(layers, steps):
+    """Return a program on one binary pixel, and that pixel set."""
+    program = Program(
+        input=ImageInput(shape=(1,), levels=1, zero_point=integers([0])),
+        layers=tuple(layers),
+        readout=SpikeCount(),
+        steps=steps,
+    )
+    return check_program(program), integers([[1]])
+
+
+def layer(name, *weights, threshold, bias=0, reset=Reset.ZERO, current_decay=FORGET):
+    """Return one neuron; `weights` are pairs of a source and a weight."""
+    synapses = tuple(
+        Synapses(
+            name=f"{name} {i}",
+            source=source,
+            weight=Dense(integers([[weight]])),
+            kind=FullyConnected(),
+        )
+        for i, (source, weight) in enumerate(weights)
+    )
+    return Layer(
+        name=name,
+        shape=(1,),
+        synapses=synapses,
+        bias=integers([bias]),
+        threshold=threshold,
+        decay=0,
+        reset=reset,
+        scale=1.0,
+        current_decay=current_decay,
+    )
+
+
+def plan_of(program, name):
+    return fast.prepare(program, 1).plans[name]
+
+
+@pytest.mark.parametrize("fall", [-8000, -20000, -32767])
+@pytest.mark.parametrize("threshold", [1, 64, 65, 30000 * 64])
+def test_a_sliced_membrane_that_saturates_does_so_exactly(fall, threshold):
+    """`last` falls to the floor, where the clip leaves one unit of 1/64; `lift` brings it back."""
+    down = layer("down", (INPUT, 64), threshold=1)
+    lift = layer("lift", ("down", 1), threshold=35 * 64)
+    last = layer("last", ("down", fall), ("lift", FLOOR - fall), threshold=threshold)
+    program, codes = one_pixel([down, lift, last], steps=36)
+    plan = plan_of(program, "last")
+    assert isinstance(plan, Sliced) and plan.guard < plan.wiring.levels - 1
+    want = specified(program, codes)
+    agree(fast.run(program, codes, raster=True), want)
+    assert want.rasters["last"].any() == (threshold == 1)
+
+
+def test_the_plan_and_the_kernels_mean_the_same_blocks():
+    for name in ("BLOCK", "FEW", "KINDS"):
+        assert getattr(fast_plan, name) == getattr(vectors_sums, name)
+    assert fast_plan.ROOM >= 2 * vectors.WIDE and fast_plan.VECTOR == vectors.VECTOR
+
+
+def test_sums_of_more_than_31_bits_run_exactly():
+    first = layer("first", (INPUT, 1), threshold=1)
+    heavy = layer("heavy", ("first", 2**31 - 1), ("first", 2**31 - 1), threshold=2**23 - 1)
+    program, codes = one_pixel([first, heavy], steps=3)
+    assert isinstance(plan_of(program, "heavy"), Plain)
+    agree(fast.run(program, codes, raster=True), specified(program, codes))
+
+
+def test_an_image_read_twice_runs_exactly():
+    both = layer("both", (INPUT, 3), (INPUT, 4), threshold=7 * 64)
+    program, codes = one_pixel([both], steps=3)
+    assert isinstance(plan_of(program, "both"), Plain)
+    agree(fast.run(program, codes, raster=True), specified(program, codes))
+
+
+@pytest.mark.parametrize("current_decay", [0, 1, 2048, FORGET])
+@pytest.mark.parametrize("reset", Reset)
+def test_currents_that_need_64_bits_run_exactly(current_decay, reset):
+    first = layer("first", (INPUT, 1), threshold=1)
+    heavy = layer(
+        "heavy",
+        ("first", 2**29 + 12345),
+        ("first", -(2**29)),
+        (INPUT, -777),
+        threshold=2**23 - 1,
+        reset=reset,
+        current_decay=current_decay,
+    )
+    program, codes = one_pixel([first, heavy], steps=5)
+    plan = plan_of(program, "heavy")
+    assert isinstance(plan, Integral) and plan.bias.dtype == np.int64
+    agree(fast.run(program, codes, raster=True), specified(program, codes))
+
+
+def test_a_soft_reset_by_whole_units_stays_sliced():
+    first = layer("first", (INPUT, 1), threshold=64)
+    soft = layer("soft", ("first", 7), threshold=5 * 64, reset=Reset.SUBTRACT)
+    program, codes = one_pixel([first, soft], steps=9)
+    assert isinstance(plan_of(program, "soft"), Sliced)
+    agree(fast.run(program, codes, raster=True), specified(program, codes))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 8])
+def test_rows_of_many_taps_and_wide_maps_run_exactly(steps):
+    """A row has several segments, a map is wider than a vector, the stride leaves a rest."""
+    rng = np.random.default_rng(steps)
+    shape = (150, 5, 19)
+    weights = (rng.integers(-1, 2, (150, 2, 1, 1)), rng.integers(-127, 128, (3, 150, 3, 3)))
+    kinds = ((1, 1), (0, 0)), ((2, 3), (1, 1))
+    layers, source, size = [], INPUT, (2, 5, 19)
+    for name, weight, (stride, padding) in zip("ab", weights, kinds, strict=True):
+        kind = Convolution(stride=stride, padding=padding, groups=1)
+        bundle = Synapses(name=name, source=source, weight=Dense(integers(weight)), kind=kind)
+        size = shape if name == "a" else (3, 3, 7)
+        layers.append(
+            Layer(
+                name=name,
+                shape=size,
+                synapses=(bundle,),
+                bias=integers(rng.integers(-3, 4, size[0])),
+                threshold=64 if name == "a" else 900 * 64,
+                decay=0,
+                reset=Reset.ZERO,
+                scale=1.0,
+            )
+        )
+        source = name
+    program = check_program(
+        Program(
+            input=ImageInput(shape=(2, 5, 19), levels=3, zero_point=integers([1, 1])),
+            layers=tuple(layers),
+            readout=SpikeCount(),
+            steps=steps,
+        )
+    )
+    codes = integers(rng.integers(-1, 3, (70, 2, 5, 19)))
+    equal(fast.run(program, codes, raster=True), reference.run(program, codes, raster=True))

@@ -1,0 +1,158 @@
+"""snnc compile with widths, calibration and choices of the target."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from snnc.cli import main
+from snnc.ir.check import check_graph
+from snnc.ir.graph import (
+    Conv2d,
+    Decision,
+    Fire,
+    Flatten,
+    Granularity,
+    Graph,
+    Input,
+    Linear,
+    Node,
+    Readout,
+    Reset,
+)
+from snnc.ir.store import load_program, save_graph
+from snnc.ir.weights import floats, pack, unpack
+from snnc.passes.compile import compile_graph
+from snnc.passes.numbers import Numbers
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """Write model.snn, a small network for the digits, into a directory of its own."""
+    rng = np.random.default_rng(0)
+    fire = Fire(threshold=floats(0.8), granularity=Granularity.LAYER, reset=Reset.ZERO, keep=1.0)
+    conv = Conv2d(
+        weight=pack(rng.normal(size=(3, 1, 3, 3)) / 2),
+        bias=floats(np.zeros(3)),
+        stride=(1, 1),
+        padding=(0, 0),
+        groups=1,
+    )
+    matrix = Linear(weight=pack(rng.normal(size=(10, 108)) / 5), bias=floats(np.zeros(10)))
+    nodes = (
+        Node("input", Input(shape=(1, 8, 8)), ()),
+        Node("conv", conv, ("input",)),
+        Node("fire", fire, ("conv",)),
+        Node("flat", Flatten(), ("fire",)),
+        Node("fc", matrix, ("flat",)),
+        Node("out", Readout(decision=Decision.MEMBRANE), ("fc",)),
+    )
+    graph = check_graph(Graph(nodes=nodes, steps=4))
+    save_graph(tmp_path / "model.snn", graph, force=False)
+    monkeypatch.chdir(tmp_path)
+    return graph
+
+
+def call(capsys, *words):
+    status = main(["compile", "model.snn", "--target", "reference", *map(str, words)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def largest(program):
+    return [
+        int(np.abs(unpack(population.synapses[0].weight)).max())
+        for population in program.populations
+    ]
+
+
+def test_without_a_width_the_integers_are_those_of_the_compiler(capsys, model):
+    status, out, _ = call(capsys, "--json")
+    assert status == 0
+    found = json.loads(out)["quantization"]
+    assert (found["images"], found["worst"]) == (0, None)
+    assert [layer["bits"] for layer in found["layers"]] == [8, 8]
+    program = load_program(Path("model-reference/program.snnx"))
+    for one, other in zip(
+        program.populations, compile_graph(model, Numbers()).populations, strict=True
+    ):
+        np.testing.assert_array_equal(
+            unpack(one.synapses[0].weight), unpack(other.synapses[0].weight)
+        )
+    assert program.provenance["quantization"] == found
+
+
+def test_bits_set_all_layers_and_single_ones(capsys, model):
+    assert call(capsys, "--bits", "2", "--bits", "fc=6")[0] == 0
+    program = load_program(Path("model-reference/program.snnx"))
+    assert largest(program)[1] == 31 and largest(program)[0] == 1
+
+
+def test_calibration_is_told_as_json_and_kept_in_the_build(capsys, model):
+    words = ["--bits", 4, "--calibrate", "digits", "--samples", 20, "--json"]
+    status, out, err = call(capsys, *words)
+    found = json.loads(out)
+    assert status == 0 and err == ""
+    assert found["quantization"]["images"] == 20
+    assert found["quantization"]["worst"] in {"conv", "fc"}
+    first, last = found["quantization"]["layers"]
+    assert first["rate_error"] <= first["rate_error_before"]
+    assert last["logit_error"] > 0 and last["sensitivity"] > 0
+    program = load_program(Path("model-reference/program.snnx"))
+    assert program.provenance["quantization"] == found["quantization"]
+
+
+def test_the_table_of_a_calibration_names_the_worst_layer(capsys, model):
+    status, out, _ = call(capsys, "--bits", 3, "--calibrate", "digits", "--samples", 10)
+    assert status == 0
+    assert "error, no search" in out and "hurts most" in out and "10 calibration images" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bits", "four"], "'four' is neither N nor LAYER=N"),
+        (["--bits", "fc=4"], "give one for all others too"),
+        (["--bits", "4", "--bits", "2"], "the width of all layers is given twice"),
+        (["--bits", "4", "--bits", "fc=2", "--bits", "fc=3"], "'fc' is given twice"),
+        (["--samples", "10"], "--samples and --data-root belong to --calibrate"),
+        (["--data-root", "."], "--samples and --data-root belong to --calibrate"),
+        (["-O", "image"], "'image' is not NAME=VALUE"),
+        (["-O", "a=1", "-O", "a=2"], "'a' is chosen twice"),
+    ],
+)
+def test_words_that_cannot_be_meant_are_wrong_usage(capsys, model, words, message):
+    status, out, err = call(capsys, *words)
+    assert (status, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bits", "9"], "weights of 9 bits were asked for; this target has 2 to 8"),
+        (["--bits", "1"], "weights of 1 bits were asked for"),
+        (["--bits", "4", "--bits", "cnov=8"], "no layer named 'cnov'; did you mean 'conv'?"),
+        (["--calibrate", "digitz"], "no data set named 'digitz'; did you mean 'digits'?"),
+        (["--calibrate", "digits", "--samples", "0"], "0 samples were asked for"),
+        (["-O", "imgae=bias"], "no option of target 'reference' named 'imgae'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_writes_nothing(capsys, model, tmp_path, words, message):
+    status, out, err = call(capsys, *words)
+    assert (status, out) == (1, "")
+    assert message in err
+    assert not (tmp_path / "model-reference").exists()
+
+
+def test_a_network_of_another_shape_is_refused(capsys, model, tmp_path):
+    (tmp_path / "wide").mkdir()
+    nodes = (
+        Node("input", Input(shape=(4,)), ()),
+        Node("fc", Linear(weight=pack(np.eye(4)), bias=floats(np.zeros(4))), ("input",)),
+        Node("fire", model["fire"].op, ("fc",)),
+        Node("out", Readout(decision=Decision.SPIKES), ("fire",)),
+    )
+    save_graph(tmp_path / "model.snn", check_graph(Graph(nodes=nodes, steps=2)), force=True)
+    status, _, err = call(capsys, "--calibrate", "digits")
+    assert status == 1 and "images of digits have shape (1, 8, 8)" in err

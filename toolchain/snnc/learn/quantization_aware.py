@@ -1,0 +1,285 @@
+"""Finetuning through the integers themselves, so that weights learn what rounding does.
+
+The network that is trained is the deployed one: every forward pass quantizes the float
+weights by `snnc.passes.quantize`, at scales that stay fixed, and runs the integer program in
+`snnc.twin`, bit for bit. The backward pass goes straight through the rounding (Bengio et
+al., 2013, arXiv 1308.3432): a float weight receives the gradient of its integer, times the
+scale. So the integers that were trained are exactly those that compiling the result gives.
+
+What learns are the weights that are not zero, and the biases, of a prepared graph: batch norm
+is folded, thresholds are 1 and stay, and the taps of a folded average pooling learn one by
+one. After every step a weight is moved back to the edge of its format, where its gradient
+still reaches it; a bias or a current that left its format likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from snnc.errors import UnknownName
+from snnc.ir.graph import Conv2d, Graph, Linear, Op
+from snnc.ir.program import INPUT, Accumulator, Program
+from snnc.ir.weights import (
+    Csr,
+    FloatArray,
+    FloatWeight,
+    floats,
+    freeze,
+    row_of_each,
+    sparse,
+    stored,
+    unpack,
+)
+from snnc.learn.fit import Subject, Training, fit
+from snnc.learn.stage import Context, TrainingData
+from snnc.learn.surrogates import Surrogate
+from snnc.passes.image import ImageCoding, absorb, image_coding
+from snnc.passes.numbers import Bits, Numbers
+from snnc.passes.populations import FloatBundle, FloatPopulation, populations
+from snnc.passes.quantize import quantize
+from snnc.passes.rewrite import with_ops
+from snnc.passes.scale import Formats, formats
+from snnc.twin import IntegerTwin
+
+INSIDE = 0.99  # of its limit, where a current that left its format is put
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Deployment:
+    """How floats become integers: the arguments of `quantize`, all scales given."""
+
+    numbers: Numbers
+    levels: int
+    bits: Bits | None
+    scales: Mapping[str, float]
+
+    def program(self, prepared: Graph) -> Program:
+        """Return the integers of a prepared graph."""
+        return quantize(
+            prepared, self.numbers, levels=self.levels, bits=self.bits, scales=self.scales
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tuned:
+    """A finetuned network. `deployment.program(graph)` is `program`."""
+
+    graph: Graph  # prepared
+    program: Program
+    metrics: Mapping[str, float]
+
+
+def finetune_integers(
+    prepared: Graph,
+    deployment: Deployment,
+    settings: Training,
+    data: TrainingData,
+    context: Context,
+    *,
+    surrogate: Surrogate,
+) -> Tuned:
+    """Return the network of the lowest validation loss that training its integers found.
+
+    `prepared` is a graph after PREPARE with the biases, and `deployment` holds the scales,
+    that `snnc.quantization.search.search` found (or any others for all layers). A weight that
+    is zero on the way in is zero on the way out.
+
+    Raises:
+        InvalidGraph: the graph cannot become a program at these scales, or training made all
+            weights of a layer round to 0.
+        TrainingFailed: a loss is not finite.
+    """
+    network = IntegerNetwork(prepared, deployment, surrogate).to(context.machine.device)
+    network.restore()
+    subject = Subject(
+        network=network,
+        parameters=tuple(network.parameters()),
+        penalty=None,
+        after_step=network.restore,
+        acceptable=lambda: True,
+    )
+    metrics = fit(subject, settings, data, context)
+    graph = network.graph()
+    return Tuned(graph=graph, program=deployment.program(graph), metrics=metrics)
+
+
+class IntegerNetwork(nn.Module):
+    """A prepared graph whose forward pass runs its integers, with gradients for its floats.
+
+    Parameters are float64: of each bundle of synapses the weights that are not zero, of each
+    population the bias of its first bundle.
+
+    Raises:
+        UnknownName: the deployment has no scale for a layer.
+    """
+
+    def __init__(self, prepared: Graph, deployment: Deployment, surrogate: Surrogate) -> None:
+        super().__init__()
+        self.prepared = prepared
+        self.deployment = deployment
+        self.surrogate = surrogate
+        coding = image_coding(prepared, deployment.levels)
+        self.places = tuple(
+            _place(population, deployment, coding, prepared.steps)
+            for population in populations(prepared, coding)
+        )
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.tensor(_weights(prepared[bundle.name].op).data))
+            for place in self.places
+            for bundle in place.bundles
+        )
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.tensor(_op(prepared[place.bundles[0].name].op).bias))
+            for place in self.places
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes), float64, of images (N, *shape) in [0, 1].
+
+        They are those of the program in the unit of the float graph: means over the steps.
+        """
+        program = self.deployment.program(self.graph())
+        twin = IntegerTwin(program, self.surrogate).to(images.device)
+        integers = dict(twin.named_buffers())
+        weights = iter(self.weights)
+        for i, (place, bias) in enumerate(zip(self.places, self.biases, strict=True)):
+            name = f"drives.{i}.bias"
+            whole = integers[name]
+            moving = (bias * place.scale).reshape(whole.shape).to(whole.dtype)
+            integers[name] = _straight_through(whole, moving)
+            for j, bundle in enumerate(place.bundles):
+                name = f"drives.{i}.weight_{j}"
+                whole = integers[name]
+                moving = next(weights) * bundle.gain.to(images.device)
+                dense = whole.new_zeros(whole.numel())
+                dense = dense.index_put((bundle.index.to(images.device),), moving.to(whole.dtype))
+                integers[name] = _straight_through(whole, dense.reshape(whole.shape))
+        logits: Tensor = functional_call(twin, integers, (images,))
+        unit = program.readout.scale if isinstance(program.readout, Accumulator) else 1.0
+        return logits / (unit * program.steps)
+
+    def graph(self) -> Graph:
+        """Return the prepared graph with the present weights and biases."""
+        ops: dict[str, Op] = {}
+        weights = iter(self.weights)
+        for place, bias in zip(self.places, self.biases, strict=True):
+            for j, bundle in enumerate(place.bundles):
+                op = _op(self.prepared[bundle.name].op)
+                data = freeze(next(weights).detach().cpu().numpy(), np.float64)
+                weight: FloatWeight = replace(_weights(op), data=data)
+                shift = floats(bias.detach().cpu().numpy()) if j == 0 else op.bias
+                ops[bundle.name] = replace(op, weight=weight, bias=shift)
+        return with_ops(self.prepared, ops)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Move every weight, bias and current that left its format back to the edge, in place."""
+        weights = iter(self.weights)
+        mine = [[next(weights) for _ in place.bundles] for place in self.places]
+        for place, values in zip(self.places, mine, strict=True):
+            for bundle, value in zip(place.bundles, values, strict=True):
+                limit = place.limits.weight_max / bundle.gain.to(value.device).abs()
+                value.clamp_(min=-limit, max=limit)
+        again = True
+        while again:  # rounding may push what was just moved over the edge again
+            again = False
+            for population, place, values, bias in zip(
+                self._populations(), self.places, mine, self.biases, strict=True
+            ):
+                most = place.limits.bias_max
+                whole = population.bias * place.scale
+                excess = (whole - np.clip(whole, -most, most)) / place.scale
+                bias.sub_(torch.tensor(excess).to(bias.device))
+                shrink = torch.tensor(_shrink(population, place))
+                for bundle, value in zip(place.bundles, values, strict=True):
+                    value.mul_(shrink[bundle.row].to(value.device))
+                again |= bool((shrink < 1).any())
+
+    def _populations(self) -> tuple[FloatPopulation, ...]:
+        coding = image_coding(self.prepared, self.deployment.levels)
+        return populations(self.graph(), coding)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _BundlePlace:
+    """Where the trained weights of a bundle stand in the dense array of integers."""
+
+    name: str
+    index: Tensor  # (trained,) in the flattened array
+    row: Tensor  # (trained,) output
+    gain: Tensor  # (trained,) integer units for one unit of the float weight
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Place:
+    """A population in training."""
+
+    scale: float
+    limits: Formats
+    bundles: tuple[_BundlePlace, ...]
+
+
+def _place(
+    population: FloatPopulation, deployment: Deployment, coding: ImageCoding, steps: int
+) -> _Place:
+    if population.name not in deployment.scales:
+        raise UnknownName("scale for layer", population.name, deployment.scales)
+    scale = deployment.scales[population.name]
+    width = None if deployment.bits is None else deployment.bits.of(population.name)
+    return _Place(
+        scale=scale,
+        limits=formats(population, deployment.numbers, bits=width, steps=steps),
+        bundles=tuple(_bundle_place(bundle, scale, coding) for bundle in population.bundles),
+    )
+
+
+def _bundle_place(bundle: FloatBundle, scale: float, coding: ImageCoding) -> _BundlePlace:
+    op = _op(bundle.op)
+    weight = _weights(op)
+    row = row_of_each(weight)
+    gain = np.full(len(weight.data), scale)
+    if bundle.source == INPUT:
+        ones = replace(op, weight=replace(weight, data=floats(np.ones(len(weight.data)))))
+        gain = gain * stored(absorb(ones, coding)[0])
+    return _BundlePlace(
+        name=bundle.name,
+        index=torch.tensor(row * prod(weight.shape[1:]) + weight.indices),
+        row=torch.tensor(row),
+        gain=torch.tensor(gain),
+    )
+
+
+def _shrink(population: FloatPopulation, place: _Place) -> FloatArray:
+    """Return the factor, for each output, that brings its largest current into the format."""
+    bias = np.abs(np.rint(population.bias * place.scale))
+    current = sum(
+        np.abs(np.rint(unpack(bundle.weight) * place.scale)).reshape(len(bias), -1).sum(axis=1)
+        * bundle.peak
+        for bundle in population.bundles
+    )
+    most = place.limits.current_max
+    over = current + bias > most
+    factor = INSIDE * (most - bias) / np.where(over, current, 1.0)
+    return np.asarray(np.where(over, factor, 1.0))
+
+
+def _op(op: Op) -> Conv2d | Linear:
+    assert isinstance(op, Conv2d | Linear)  # noqa: S101 - what populations hold
+    return op
+
+
+def _weights(op: Op) -> Csr[np.float64]:
+    """Return the weights that are not zero."""
+    return sparse(unpack(_op(op).weight))
+
+
+def _straight_through(value: Tensor, differentiable: Tensor) -> Tensor:
+    """Return `value` exactly, with the gradient of `differentiable`."""
+    return value + (differentiable - differentiable.detach())  # the bracket is exactly 0

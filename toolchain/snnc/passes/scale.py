@@ -1,0 +1,227 @@
+"""One population at one scale: which scales its formats allow, and the integers of each.
+
+A weight beyond its format saturates: it becomes the largest weight there is. Bias, threshold
+and current never do, so a scale at which one of them leaves its format is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from snnc.errors import InvalidGraph, Issue, unreachable
+from snnc.ir.graph import Conv2d, Fire, Linear, Reset, Synaptic
+from snnc.ir.program import Accumulator, Convolution, FullyConnected, Layer, Synapses
+from snnc.ir.weights import FloatArray, convert, drop_zeros, integers, stored, unpack
+from snnc.passes.numbers import Numbers, weight_max
+from snnc.passes.populations import FloatBundle, FloatPopulation
+from snnc.semantics.neuron import ALIGN, DECAY_BITS
+
+ROOM = 8  # thresholds that fit between 0 and the floor of the membrane: inhibition adds up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formats:
+    """The largest magnitude of each integer of one population, and its largest scale."""
+
+    weight_max: int
+    bias_max: int
+    current_max: int
+    scale_max: float  # at which the threshold fits, and the membrane has its `ROOM`
+
+
+def formats(
+    population: FloatPopulation, numbers: Numbers, *, bits: int | None, steps: int
+) -> Formats:
+    """Return the formats of a population on a target, its weights `bits` wide if given."""
+    weights = numbers.weight_max if bits is None else min(numbers.weight_max, weight_max(bits))
+    biases = numbers.input_bias_max if population.on_host else numbers.bias_max
+    if population.fire is None:
+        current = min(numbers.current_max, numbers.accumulator_max // steps)
+        limit = float(current)
+    else:
+        current = numbers.current_max
+        highest = min(numbers.threshold_max, current // ROOM)
+        limit = highest / float(population.fire.threshold)
+    return Formats(weight_max=weights, bias_max=biases, current_max=current, scale_max=limit)
+
+
+def largest_scale(population: FloatPopulation, limits: Formats) -> float:
+    """Return the largest scale at which every integer fits its format and no weight saturates."""
+    reach = sum(bundle.reach for bundle in population.bundles)
+    scale = min(
+        limits.scale_max,
+        _headroom(limits.bias_max, population.bias),
+        *(_headroom(limits.weight_max, stored(bundle.weight)) for bundle in population.bundles),
+        _headroom(limits.current_max, np.asarray(reach + np.abs(population.bias))),
+    )
+    while (excess := _current(population, limits, scale) / limits.current_max) > 1.0:
+        scale /= excess * (1.0 + 1e-6)  # rounding made the sum of the parts larger
+    return scale
+
+
+def saturating_scale(population: FloatPopulation, limits: Formats) -> float:
+    """Return `largest_scale`, or the least at which the threshold is a whole unit if that is more.
+
+    With few bits the largest weight may be larger than the threshold. A scale that fits it
+    has no integer for the threshold then, so weights have to saturate.
+    """
+    scale = largest_scale(population, limits)
+    if population.fire is None:
+        return scale
+    least = 1.0 / float(population.fire.threshold)
+    while least * float(population.fire.threshold) < 1.0:  # rounded down
+        least = float(np.nextafter(least, np.inf))
+    return max(scale, least)
+
+
+def at_scale(population: FloatPopulation, limits: Formats, scale: float) -> Layer | Accumulator:
+    """Return the integers of a population at a scale.
+
+    Raises:
+        InvalidGraph: something but a weight leaves its format, or rounding would silence the
+            population, because its weights or its threshold become 0.
+    """
+    synapses = tuple(_synapses(bundle, limits, scale) for bundle in population.bundles)
+    bias = np.rint(population.bias * scale)
+    problems = [
+        *_misfits(population, limits, scale, synapses, bias),
+        *_losses(population, scale, synapses),
+    ]
+    if problems:
+        raise InvalidGraph(problems)
+    if population.fire is None:
+        return Accumulator(
+            name=population.name,
+            shape=population.shape,
+            synapses=synapses,
+            bias=integers(bias),
+            scale=scale,
+        )
+    fire = population.fire
+    decay = decay_of(fire)
+    return Layer(
+        name=population.name,
+        shape=population.shape,
+        synapses=synapses,
+        bias=integers(bias),
+        threshold=_threshold(float(fire.threshold) * scale, fire.reset, decay),
+        decay=decay,
+        reset=fire.reset,
+        scale=scale,
+    )
+
+
+def _misfits(
+    population: FloatPopulation,
+    limits: Formats,
+    scale: float,
+    synapses: Sequence[Synapses],
+    bias: FloatArray,
+) -> Iterator[Issue]:
+    """Yield what leaves its format."""
+    current = np.abs(bias)
+    for bundle, whole in zip(population.bundles, synapses, strict=True):
+        rows = np.abs(unpack(whole.weight)).reshape(len(current), -1)
+        current = current + rows.sum(axis=1, dtype=np.float64) * bundle.peak
+    said, remedy = f"at {scale:.6g} integer units for one", "use a smaller scale"
+    for what, needs, limit, code in (
+        ("its bias", np.abs(bias), limits.bias_max, "bias-range"),
+        ("its current", current, limits.current_max, "current-range"),
+    ):
+        if (need := int(needs.max(initial=0.0))) > limit:
+            problem = f"{said}, {what} reaches {need}, the limit is {limit}"
+            yield Issue(population.name, problem, remedy, code, need=need, limit=limit)
+    if scale > limits.scale_max * (1.0 + 1e-12):  # the limit is a rounded quotient
+        problem = f"{said}, its threshold leaves the membrane no room for {ROOM} of it below 0"
+        yield Issue(population.name, problem, remedy, "threshold-range")
+
+
+def _losses(
+    population: FloatPopulation, scale: float, synapses: Sequence[Synapses]
+) -> Iterator[Issue]:
+    """Yield what rounding would destroy."""
+    for bundle, whole in zip(population.bundles, synapses, strict=True):
+        if stored(bundle.weight).any() and not stored(whole.weight).any():
+            yield Issue(
+                bundle.name,
+                f"every weight rounds to 0 at {scale:.3g} units for one threshold",
+                "one weight, bias or pixel level is too large beside the others; use fewer levels",
+                "scale-too-small",
+            )
+    if population.fire is None:
+        return
+    level = float(population.fire.threshold) * scale
+    if level < 1.0:
+        yield Issue(
+            population.name,
+            f"its threshold is {level:.3g} units of its largest weight's format",
+            "its weights are too large beside the threshold; retrain with a larger threshold",
+            "scale-too-small",
+        )
+
+
+def decay_of(fire: Fire) -> int:
+    """Return the leak of a neuron in parts of 2**DECAY_BITS."""
+    return min(round((1.0 - fire.keep) * (1 << DECAY_BITS)), (1 << DECAY_BITS) - 1)
+
+
+def _threshold(level: float, reset: Reset, decay: int) -> int:
+    """Return the threshold in membrane units for a level in units of current.
+
+    Loihi compares v > 64 vth, so a hard reset uses the form 64 vth + 1. Without a leak v is a
+    multiple of 64 and v >= 64 n is the same as v >= 64 (n - 1) + 1; with one, 64 n + 1 is the
+    nearest. A soft reset subtracts the threshold, so it keeps all its bits.
+    """
+    match reset:
+        case Reset.ZERO if decay:
+            return (round(level) << ALIGN) + 1
+        case Reset.ZERO:
+            return ((max(round(level), 1) - 1) << ALIGN) + 1
+        case Reset.SUBTRACT:
+            return max(round(level * (1 << ALIGN)), 1)
+        case _:
+            unreachable(reset)
+
+
+def _current(population: FloatPopulation, limits: Formats, scale: float) -> float:
+    """Return the largest |current| + |bias| after rounding at this scale."""
+    most = limits.weight_max
+    total = np.abs(np.rint(population.bias * scale))
+    for bundle in population.bundles:
+        rounded = np.abs(np.clip(np.rint(unpack(bundle.weight) * scale), -most, most))
+        total = total + rounded.reshape(len(total), -1).sum(axis=1) * bundle.peak
+    return float(total.max(initial=0.0))
+
+
+def _synapses(bundle: FloatBundle, limits: Formats, scale: float) -> Synapses:
+    most = limits.weight_max
+    return Synapses(
+        name=bundle.name,
+        source=bundle.source,
+        weight=drop_zeros(
+            convert(
+                bundle.weight,
+                lambda values: np.clip(np.rint(values * scale), -most, most),
+                np.int32,
+            )
+        ),
+        kind=_kind(bundle.op),
+    )
+
+
+def _kind(op: Synaptic) -> Convolution | FullyConnected:
+    match op:
+        case Conv2d(stride=stride, padding=padding, groups=groups):
+            return Convolution(stride=stride, padding=padding, groups=groups)
+        case Linear():
+            return FullyConnected()
+        case _:
+            unreachable(op)
+
+
+def _headroom(limit: int, values: FloatArray) -> float:
+    peak = float(np.abs(values).max(initial=0.0))
+    return limit / peak if peak > 0 else float("inf")
