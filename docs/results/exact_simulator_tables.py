@@ -12,7 +12,7 @@ import simulators
 from simulators_contenders import BASELINE, CONTENDERS
 from simulators_lava import TITLES as LAVA_TITLES
 from simulators_lava import LavaResult
-from simulators_networks import Setting, Shape, unweighted
+from simulators_networks import Setting, Shape, uncalibrated
 from simulators_peak import UPDATES
 
 OURS = "ours"
@@ -67,7 +67,7 @@ class Measured:
     @cached_property
     def counted(self) -> dict[Setting, tuple[int, int]]:
         """The updates of an image, and the bytes that nobody can do without, of each setting."""
-        networks = ((setting, unweighted(setting)) for setting in self.compared)
+        networks = ((setting, uncalibrated(setting)) for setting in self.compared)
         return {
             setting: (network.updates(stored=True), network.least_bytes())
             for setting, network in networks

@@ -5,9 +5,9 @@ blocks with `widen`, 2 and 4 times `widen` times its channels, the last two halv
 maps, batch norm and ReLU, the mean of each map, a linear layer. As in the code of
 Ozdenizci & Legenstein (TMLR 2024), a learned sum joins the branches.
 
-What runs from block to block is a sum of real numbers, not spikes. Such a network converts
-and trains as any other. A program holds it only if each group is a single block, whose
-shortcut is a convolution of spikes; compiling a deeper one is refused.
+What runs from block to block is a sum of real numbers, not spikes. A program holds it by
+copying what is linear for each layer that reads a sum (`snnc.passes.distribute_sums`): in a
+group of n blocks, the weights of the first block are there n times.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from simulators_contenders import BASELINE, CONTENDERS
-from simulators_networks import Setting, Shape, draw, save, unweighted
+from simulators_networks import Setting, Shape, draw, save, uncalibrated
 from simulators_peak import UPDATES, peaks
 
 WORKER = Path(__file__).with_name("simulators_worker.py")
@@ -250,7 +250,7 @@ def _memory(name: str, path: Path, samples: int, cores: Sequence[int], variant: 
 
 def table(setting: Setting, results: Sequence[Result], fastest: Mapping[str, float]) -> str:
     """Return the results as a Markdown table, and who does not take part."""
-    network = unweighted(setting)
+    network = uncalibrated(setting)
     updates, least = network.updates(stored=True), network.least_bytes()
     kinds = [kind for kind in UPDATES if kind in fastest]
     head = ["simulator", "version", "mode", "ms/image", "spread", "x dense", "G updates/s"]

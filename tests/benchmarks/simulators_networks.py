@@ -152,8 +152,8 @@ def draw(setting: Setting) -> Network:
     return _calibrated(network, codes(replace(setting, samples=CALIBRATION), network.input_shape))
 
 
-def unweighted(setting: Setting) -> Network:
-    """Return the network without its thresholds, to count its weights."""
+def uncalibrated(setting: Setting) -> Network:
+    """Return the network of a setting with thresholds of 1, which takes no torch."""
     return _silent(setting, np.random.default_rng(setting.seed))
 
 

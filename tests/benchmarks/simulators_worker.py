@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from simulators_contenders import CONTENDERS, Build, Contender, Kept, Run
-from simulators_networks import Network, Setting, codes, draw, load
+from simulators_networks import Network, Setting, codes, load, uncalibrated
 
 REHEARSED = 4  # width of the narrow network
 TRIALS = 2  # timed runs of each variant, after one that is not
@@ -93,7 +93,7 @@ def _serve(arguments: argparse.Namespace, answer: Callable[[Mapping[str, Any]], 
 def _rehearse(contender: Contender, setting: Setting) -> None:
     """Run every variant once on a narrow network: imports and compiles what it needs."""
     small = replace(setting, width=min(setting.width, REHEARSED), samples=1)
-    network = draw(small)
+    network = uncalibrated(small)
     for build in contender.variants.values():
         build(network)(codes(small, network.input_shape), None)
     gc.collect()

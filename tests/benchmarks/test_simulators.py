@@ -80,7 +80,7 @@ def test_a_tenth_of_the_neurons_of_every_layer_spikes_at_each_step(networks):
 
 
 def test_the_vgg16_is_the_one_of_the_papers(networks):
-    network = networks.unweighted(setting(networks, "vgg16", width=64))
+    network = networks.uncalibrated(setting(networks, "vgg16", width=64))
     weights = [stage.weight for stage in network.stages]
     assert sum(weight.size for weight in weights) == 15_302_848
     neurons = [int(np.prod(shape)) for stage, shape in network.maps() if stage.threshold]
@@ -90,7 +90,7 @@ def test_the_vgg16_is_the_one_of_the_papers(networks):
 
 
 def test_updates_count_stored_weights_once_for_each_position_and_step(networks):
-    network = networks.unweighted(setting(networks, "dense", width=4, sparsity=0.0))
+    network = networks.uncalibrated(setting(networks, "dense", width=4, sparsity=0.0))
     # 784-32-16-10; the first layer's input is the same at every step
     assert network.updates(stored=False) == 784 * 32 + 8 * (32 * 16 + 16 * 10)
     assert network.updates(stored=True) == network.updates(stored=False)
@@ -186,6 +186,6 @@ def test_lava_computes_the_logits_of_the_baseline(benchmark_of, networks, name):
 
 
 def test_a_sparser_network_keeps_its_readout(networks):
-    network = networks.unweighted(replace(setting(networks, "vgg16"), sparsity=0.99))
+    network = networks.uncalibrated(replace(setting(networks, "vgg16"), sparsity=0.99))
     assert (network.stages[0].weight != 0).all() and (network.stages[-1].weight != 0).all()
     assert (network.stages[5].weight == 0).mean() > 0.99

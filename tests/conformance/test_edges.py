@@ -12,6 +12,7 @@ from snnc import twin
 from snnc.ir.check_program import check_program
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
+    FORGET,
     INPUT,
     FullyConnected,
     ImageInput,
@@ -56,7 +57,8 @@ def course(drives, *, decay, reset, threshold=NEVER):
     """Return the membrane after each step, as `snnc.semantics` says."""
     v, found = 0, []
     for drive in drives:
-        v, _ = step(v, drive, bias=0, threshold=threshold, decay=decay, reset=reset)
+        fixed = {"bias": 0, "threshold": threshold, "decay": decay, "current_decay": FORGET}
+        _, v, _ = step(0, v, drive, reset=reset, **fixed)
         found.append(v)
     return found
 

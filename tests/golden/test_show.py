@@ -69,7 +69,10 @@ def fire(threshold, granularity, reset, keep=1.0):
 
 
 def residual():
-    """A block with a pooled shortcut, between two other layers; sparse where it says so."""
+    """A block with a pooled shortcut, whose sum moves two layers of neurons; then both of them.
+
+    It lies between two other layers, and is sparse where it says so.
+    """
     mean, std = floats([0.5, 0.25]), floats([0.25, 0.5])
     pool = AvgPool2d(kernel=(2, 2), stride=(2, 2))
     layer = Granularity.LAYER
@@ -89,7 +92,9 @@ def residual():
             fire([0.5, 1.0, 2.0, 4.0], Granularity.CHANNEL, Reset.SUBTRACT, keep=0.75),
             ("add",),
         ),
-        Node("pool2", pool, ("fire2",)),
+        Node("fire3", fire(2.0, layer, Reset.ZERO), ("add",)),
+        Node("both", Add(), ("fire2", "fire3")),
+        Node("pool2", pool, ("both",)),
         Node("flatten", Flatten(), ("pool2",)),
         Node(
             "fc", Linear(weight=weights((3, 16), 3), bias=floats([0.25, 0.0, -0.25])), ("flatten",)

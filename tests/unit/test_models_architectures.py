@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import snnc
 import torch
-from snnc.errors import InvalidGraph, InvalidSetting, UnknownName
+from snnc.errors import InvalidSetting, UnknownName
 from snnc.frontend.architecture import build
 from snnc.frontend.checkpoint import from_module, load_checkpoint, save_checkpoint, to_module
 from snnc.frontend.torch_module import from_torch
@@ -58,7 +58,6 @@ TINY = {
     "wrn28_2": ({**RGB, "classes": 5, "width": 1, "size": 8}, (3, 8, 8)),
     "wrn28_4": ({**RGB, "classes": 5, "width": 1, "size": 8}, (3, 8, 8)),
 }
-REAL_VALUED = {"wrn16_4", "wrn28_2", "wrn28_4"}  # a shortcut carries real numbers, see below
 
 
 def registered() -> dict[str, str]:
@@ -166,7 +165,7 @@ def test_both_kinds_of_network_survive_a_checkpoint(name, tmp_path):
             assert torch.equal(loaded(images(name)), network(images(name)))
 
 
-@pytest.mark.parametrize("name", sorted(set(TINY) - REAL_VALUED))
+@pytest.mark.parametrize("name", TINY)
 def test_it_compiles_to_one_population_for_each_nonlinearity(name):
     network = spiking(name)
     program = snnc.compile(network, target="reference")
@@ -175,7 +174,7 @@ def test_it_compiles_to_one_population_for_each_nonlinearity(name):
     assert trace.logits.shape == (4, 10 if name.startswith("small") else 5)
 
 
-@pytest.mark.parametrize("name", sorted(set(TINY) - REAL_VALUED))
+@pytest.mark.parametrize("name", TINY)
 def test_the_passes_that_prepare_it_keep_its_logits(name):
     network, x = spiking(name).double(), images(name).double()
     graph = from_torch(network, input_shape=TINY[name][1])
@@ -184,17 +183,6 @@ def test_the_passes_that_prepare_it_keep_its_logits(name):
     prepared = run_graph(apply(PREPARE, graph), x.numpy())
     # float64, and again no membrane that close to its threshold
     np.testing.assert_allclose(prepared, logits, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", sorted(REAL_VALUED))
-def test_a_shortcut_of_real_numbers_is_refused_by_the_compiler_with_its_place(name):
-    with pytest.raises(InvalidGraph) as caught:
-        snnc.compile(spiking(name), target="reference")
-    places = {issue.layer for issue in caught.value.issues}
-    assert {"group1.block2.norm1", "group1.block2.sum"} <= places
-    first = caught.value.issues[0]
-    assert first.layer == "group1.block2.norm1"
-    assert first.problem == "add is read more than once"
 
 
 def test_a_misspelt_architecture_gets_a_suggestion():

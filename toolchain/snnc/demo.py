@@ -29,7 +29,7 @@ from torch import nn
 from snnc import data as data_sets
 from snnc.api import load
 from snnc.attack.curve import Chain, ChainCurves, chain_curves
-from snnc.attack.deployed import Deployed
+from snnc.attack.deployed import Deployed, fast_judge
 from snnc.attack.steps import Pgd
 from snnc.data import Dataset, Split
 from snnc.energy.ann import ann_counts
@@ -121,9 +121,9 @@ def run_demo(
     )
     lava = _run_on_lava(builds["loihi"], codes[: settings.lava_samples], note)
     note(f"attack: PGD-{PGD_STEPS} at {len(EPSILONS)} sizes, on every stage and on the twin")
-    twin_deployed = Deployed(program=twin_program, engine=fast.run)
+    twin_deployed = Deployed(program=twin_program, engine=fast_judge)
     chain = Chain(
-        ann=networks.ann, snn=networks.snn, deployed=Deployed(program=program, engine=fast.run)
+        ann=networks.ann, snn=networks.snn, deployed=Deployed(program=program, engine=fast_judge)
     )
     curves = _attack("the network", chain, dataset.test, recipe.seed, note)
     twin = Chain(ann=None, snn=networks.twin, deployed=twin_deployed)

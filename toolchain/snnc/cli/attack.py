@@ -169,14 +169,13 @@ def _strike(
     """
     import torch
 
-    from snnc.attack.deployed import Deployed, attack_deployed
+    from snnc.attack.deployed import Deployed, attack_deployed, fast_judge
     from snnc.attack.gradients import QUICK, plain, spiking, twins
     from snnc.attack.steps import at, craft
     from snnc.errors import InvalidSetting
     from snnc.evaluate.checks import Subject
     from snnc.frontend.checkpoint import load_checkpoint, to_module
     from snnc.learn.spiking import SpikingNetwork
-    from snnc.simulate import fast
     from snnc.targets.build import load_build
 
     surrogates = ", ".join(str(each) for each in QUICK)
@@ -214,7 +213,7 @@ def _strike(
     build = load_build(victim)
     program = build.program
     fits(victim, program.input.shape, program.classes)
-    deployed = Deployed(program=program, engine=fast.run)
+    deployed = Deployed(program=program, engine=fast_judge)
     own = twins(program)
     subject = Subject(sources=own, images=images, labels=labels, judge=deployed.predict)
     if model is None:

@@ -22,6 +22,7 @@ from snnc.ir.geometry import convolved
 from snnc.ir.graph import Conv2d, Graph, Linear, Node, Synaptic
 from snnc.ir.program import Convolution, FullyConnected, Program, Synapses
 from snnc.ir.weights import Dense, FloatArray, IntArray, Shape, convert, integers, nonzeros
+from snnc.passes.copies import copied
 from snnc.simulate.activity import fan_out
 
 
@@ -96,9 +97,13 @@ def ann_counts(graph: Graph, activations: Iterable[Mapping[str, FloatArray]]) ->
 def ann_counts_of_program(program: Program) -> AnnCounts:
     """Return the dense counts of a network with the shapes of a program, run once.
 
-    A pool that was folded into the next kernel counts as part of that kernel.
+    A pool that was folded into the next kernel counts as part of that kernel; copies for
+    several readers of one sum, which the ordinary network computes once, do not count.
     """
-    bundles = [each for into in program.populations for each in into.synapses]
+    copies = copied(program)
+    bundles = [
+        each for into in program.populations for each in into.synapses if each.name not in copies
+    ]
     return AnnCounts(
         origin="the shapes of the program",
         layers=tuple(_layer(each, program.shape_of(each.source), None) for each in bundles),

@@ -132,7 +132,7 @@ def neuron_of(place: str, values: Mapping[str, Value], issues: list[Issue]) -> N
     if not isinstance(kind, str) or kind not in ("CUBA", "LOIHI"):
         named = f"type {kind!r}" if isinstance(kind, str) else "no type"
         fields.wrong(
-            f"has a neuron of {named}; sigma-delta, resonant and adaptive neurons have no place here",
+            f"has a neuron of {named}; sigma-delta, resonant and adaptive ones have no place here",
             "train with CUBA or LOIHI neurons",
             "neuron-type",
         )
