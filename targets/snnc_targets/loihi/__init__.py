@@ -94,7 +94,7 @@ class LoihiTarget(Target, NeedsSetup, RunsOutside):
             case Image.BIAS:  # the whole current of an image is one mantissa
                 return Numbers(
                     input_bias_max=limits.BIAS_MAX,
-                    current_max=limits.BIAS_MAX,
+                    image_current_max=limits.BIAS_MAX,
                     accumulator_max=accumulator,
                 )
             case _:

@@ -50,7 +50,11 @@ class Loihi1Target(Target, KnowsRouting):
     @property
     def numbers(self) -> Numbers:
         """The formats of its neuron; the whole current of an image is a bias mantissa."""
-        return Numbers(input_bias_max=limits.BIAS_MAX, current_max=limits.BIAS_MAX)
+        return Numbers(
+            input_bias_max=limits.BIAS_MAX,
+            image_current_max=limits.BIAS_MAX,
+            current_max=CURRENT_MAX,
+        )
 
     def issues(self, program: Program) -> Sequence[Issue]:
         """Return every limit of its formats and of its cores that the program breaks."""

@@ -24,6 +24,7 @@ class Numbers:
     weight_max: int = 2**7 - 1
     bias_max: int = 2**12 - 1
     input_bias_max: int = CURRENT_MAX
+    image_current_max: int = CURRENT_MAX  # of a layer that reads the image, bias included
     threshold_max: int = CURRENT_MAX
     current_max: int = CURRENT_MAX
     accumulator_max: int = V_MAX  # of the readout, summed over all steps

@@ -13,11 +13,11 @@ import numpy as np
 
 from snnc.errors import InvalidGraph, Issue, unreachable
 from snnc.ir.graph import Conv2d, Fire, Linear, Reset, Synaptic
-from snnc.ir.program import Accumulator, Convolution, FullyConnected, Layer, Synapses
+from snnc.ir.program import INPUT, Accumulator, Convolution, FullyConnected, Layer, Synapses
 from snnc.ir.weights import FloatArray, convert, drop_zeros, integers, stored, unpack
 from snnc.passes.numbers import Numbers, weight_max
 from snnc.passes.populations import FloatBundle, FloatPopulation
-from snnc.semantics.neuron import ALIGN, DECAY_BITS
+from snnc.semantics.neuron import ALIGN, DECAY_BITS, V_MAX
 
 ROOM = 8  # thresholds that fit between 0 and the floor of the membrane: inhibition adds up
 
@@ -43,8 +43,10 @@ def formats(
         limit = float(current)
     else:
         current = numbers.current_max
-        highest = min(numbers.threshold_max, current // ROOM)
+        highest = min(numbers.threshold_max, (V_MAX >> ALIGN) // ROOM)
         limit = highest / float(population.fire.threshold)
+    if any(bundle.source == INPUT for bundle in population.bundles):
+        current = min(current, numbers.image_current_max)
     return Formats(weight_max=weights, bias_max=biases, current_max=current, scale_max=limit)
 
 
