@@ -262,7 +262,7 @@ def _modes(measured: Measured) -> str:
     for name in CONTENDERS:
         results = [r for s in measured.compared if (r := measured.result("compared", s, name))]
         if results:
-            modes = ", ".join(dict.fromkeys(result.variant for result in results))
+            modes = "; ".join(dict.fromkeys(result.variant for result in results))
             rows.append([title(name), results[0].version, modes])
     return _table(["", "version", "mode that was fastest, network by network"], rows)
 

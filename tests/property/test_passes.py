@@ -287,6 +287,7 @@ def test_fine_integers_classify_as_the_float_network(graph, seed):
         weight_max=2**24,
         bias_max=wide,
         input_bias_max=wide,
+        image_current_max=wide,
         threshold_max=2**12,  # the 24-bit membrane then reaches 32 thresholds
         current_max=wide,
     )

@@ -252,16 +252,15 @@ def test_the_layer_that_hurts_most_is_named():
 
 
 def test_integers_fine_enough_move_no_logit():
-    graph = residual(0)
+    graph = residual(3)
     wide = Numbers(
-        weight_max=2**24, bias_max=2**40, input_bias_max=2**40, threshold_max=2**16,
-        current_max=2**40, accumulator_max=2**50,
+        weight_max=2**24, bias_max=2**40, input_bias_max=2**40, image_current_max=2**40,
+        threshold_max=2**14, current_max=2**40, accumulator_max=2**50,
     )  # fmt: skip
-    images = pictures(graph, 6)
-    found = sensitivities(graph, quantize(graph, wide), images)
-    # 0.02: a membrane within 2**-16 of its threshold may still fall on the other side
+    # few levels of grey leave the weights of the image many integers
+    found = sensitivities(graph, quantize(graph, wide, levels=3), pictures(graph, 6))
     assert list(found) == ["conv1", "conv2", "conv3", "fc"]
-    assert max(found.values()) < 0.02
+    assert max(found.values()) < 1e-6  # no neuron changed a spike; the readout rounds
 
 
 def test_the_account_counts_what_saturated_and_what_vanished():

@@ -13,10 +13,10 @@ torch's: the two change each other's number of threads, and wait for work by spi
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from snnc.simulate.kernels_cache import kernel
 from snnc.simulate.kernels_schedule import ALL
 from snnc.simulate.vectors import VECTOR, WIDE, WORD
 from snnc.simulate.vectors_bits import WORDS, copy, transpose, weigh
@@ -28,7 +28,7 @@ Numbers = npt.NDArray[np.signedinteger]
 Schedule = tuple[Numbers, Numbers, Numbers, Numbers, Numbers, Numbers, int, int]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def lay_out(
     first: int,  # a job is one channel
     last: int,
@@ -61,7 +61,7 @@ def lay_out(
                 copy(emitted, memory, (source + x * pixel, at + late, half, pixel - late))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _sum(
     row: int,
     o: int,
@@ -98,7 +98,7 @@ def _sum(
             )
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _scratch(slots: int) -> Bytes:
     """Return space for the carries of a segment, whose end is aligned."""
     space = np.zeros((slots + 2) * WIDE, dtype=np.uint8)
@@ -108,7 +108,7 @@ def _scratch(slots: int) -> Bytes:
     return scratch
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def sliced(
     first: int,  # a job is one row of one output map
     last: int,
@@ -162,7 +162,7 @@ def sliced(
                 fired[x, t] = spikes_by_step[t, x]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def integral(
     first: int,  # a job is one row of one output map
     last: int,
@@ -206,7 +206,7 @@ def integral(
                 )
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _image(
     row: int,
     o: int,
@@ -224,7 +224,7 @@ def _image(
                 total[x, n] += w * values[n]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def touched(
     first: int,  # a job is one row of one output map
     last: int,
@@ -249,7 +249,7 @@ def touched(
             flat[byte] |= line[byte]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def weighed(
     first: int,  # a job is one part
     last: int,

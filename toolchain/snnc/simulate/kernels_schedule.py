@@ -16,10 +16,10 @@ one block of four does: the kernel has no branch there.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from snnc.simulate.kernels_cache import kernel
 from snnc.simulate.vectors import WIDE
 from snnc.simulate.vectors_sums import BLOCK, FEW
 
@@ -28,7 +28,7 @@ NONE, ALL, KEPT = 0, 1, 2  # slots of the scratch: zeros, ones, the planes of th
 RISE = 3  # planes that the carry of a block goes up
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _digits(weight: Numbers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the positive and the negative digits, as bits: those in which w and 3 w differ."""
     positive = np.empty(len(weight), dtype=np.int64)
@@ -40,7 +40,7 @@ def _digits(weight: Numbers) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int6
     return positive, negative
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def negative_digits(indptr: Numbers, weight: Numbers) -> npt.NDArray[np.int64]:
     """Return for each row the sum of the powers of two that it subtracts."""
     sums = np.zeros(len(indptr) - 1, dtype=np.int64)
@@ -51,7 +51,7 @@ def negative_digits(indptr: Numbers, weight: Numbers) -> npt.NDArray[np.int64]:
     return sums
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def count(
     first: int,  # a job is one segment
     last: int,
@@ -93,7 +93,7 @@ def count(
             sizes[i, 2] += blocks
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _top(digits: Numbers, levels: int) -> int:
     """Return how many planes have digits."""
     every = np.int64(0)
@@ -105,7 +105,7 @@ def _top(digits: Numbers, levels: int) -> int:
     return top
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def write(
     first: int,  # a job is one segment
     last: int,
@@ -156,7 +156,7 @@ def write(
             slot += blocks
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _by_level(
     first: int, last: int, weight: Numbers, offset: Numbers, starts: Numbers
 ) -> npt.NDArray[np.int64]:
