@@ -156,3 +156,47 @@ def test_a_network_of_another_shape_is_refused(capsys, model, tmp_path):
     save_graph(tmp_path / "model.snn", check_graph(Graph(nodes=nodes, steps=2)), force=True)
     status, _, err = call(capsys, "--calibrate", "digits")
     assert status == 1 and "images of digits have shape (1, 8, 8)" in err
+
+
+RECIPE = """
+extends = "digits"
+name = "short"
+[data]
+samples = 100
+[finetune]
+epochs = 2
+batch = 50
+rate = 0.02
+validate_every = 1
+objective = { kind = "standard" }
+"""
+
+
+def test_tuned_integers_are_told_with_the_recipe_and_keep_their_zeros(capsys, model):
+    Path("short.toml").write_text(RECIPE)
+    narrow = ("--bits", 2, "--calibrate", "digits", "--samples", 20)
+    assert call(capsys, *narrow, "-o", "searched")[0] == 0
+    status, out, err = call(capsys, *narrow, "--tune", "short.toml", "-o", "tuned", "--json")
+    assert status == 0
+    assert "validation_loss" in err
+    searched = load_program(Path("searched/program.snnx"))
+    program = load_program(Path("tuned/program.snnx"))
+    assert largest(program) == [1, 1]
+    assert program.provenance["tuned"]["recipe"] == "short"
+    assert json.loads(out)["quantization"] == program.provenance["quantization"]
+    zero = unpack(model["fc"].op.weight) == 0
+    assert (unpack(program.populations[1].synapses[0].weight)[zero] == 0).all()
+    changed = [
+        (unpack(a.synapses[0].weight) != unpack(b.synapses[0].weight)).any()
+        for a, b in zip(searched.populations, program.populations, strict=True)
+    ]
+    assert any(changed)
+
+
+def test_tuning_needs_scales_and_the_recipe_of_the_network(capsys, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("SNNC_DATA", str(tmp_path))
+    assert call(capsys, "--tune", "digits")[0] == 2
+    untuned = RECIPE.replace('extends = "digits"', 'extends = "cifar10_vgg16_dense"')
+    Path("other.toml").write_text(untuned)
+    status, _, err = call(capsys, "--calibrate", "digits", "--tune", "other.toml")
+    assert status == 1 and "cifar-10" in err  # the recipe's data are not there

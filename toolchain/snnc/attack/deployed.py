@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ from snnc.ir.program import Program
 from snnc.ir.weights import IntArray
 from snnc.semantics.encode import encode
 from snnc.simulate.trace import Trace
+
+if TYPE_CHECKING:
+    from snnc.simulate.fast import Prepared
 
 THREAT = "L-infinity, on the float image in [0, 1], before the input quantiser"
 
@@ -41,11 +45,20 @@ def fast_judge(program: Program, codes: IntArray, *, raster: bool) -> Trace:
     """Run the fast simulator, which counts events only with the raster.
 
     A judge reads predictions alone, and of a very sparse network counting takes longer than
-    running it.
+    running it. The program of the last call stays prepared: attackers ask again and again.
     """
+    from snnc.simulate.fast_emitted import step_bytes
+
+    prepared = _prepared(program, step_bytes(len(codes)))
+    return prepared.run(codes, raster=raster, counts=raster)
+
+
+@lru_cache(maxsize=1)
+def _prepared(program: Program, size: int) -> Prepared:
+    """Return a program ready for samples whose bits of a step fill `size` bytes."""
     from snnc.simulate import fast
 
-    return fast.run(program, codes, raster=raster, counts=raster)
+    return fast.prepare(program, 8 * size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

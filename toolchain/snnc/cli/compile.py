@@ -15,7 +15,8 @@ from snnc.passes.quantize import PIXEL_LEVELS
 if TYPE_CHECKING:
     from snnc.data.dataset import Images
     from snnc.ir.graph import Graph
-    from snnc.passes.numbers import Bits
+    from snnc.ir.program import Program
+    from snnc.passes.numbers import Bits, Numbers
     from snnc.quantization.account import Account
 
 CALIBRATION = 64  # images: rates of most layers are known to a few per cent
@@ -73,6 +74,12 @@ choices_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder with the files of that data set.  [default: what SNNC_DATA names]",
 )
+@click.option(
+    "--tune",
+    metavar="RECIPE",
+    help="Then train the integers through their exact forward pass, with the data, [finetune] and "
+    "seed of this recipe. Needs --calibrate.",
+)
 @choices_option
 @click.option("--dump", is_flag=True, help="Print the graph after each pass.")
 @trust_option
@@ -87,6 +94,7 @@ def compile_(
     calibrate: str | None,
     samples: int | None,
     data_root: Path | None,
+    tune: str | None,
     choices: tuple[str, ...],
     dump: bool,
     trust: bool,
@@ -102,6 +110,8 @@ def compile_(
 
     if calibrate is None and (samples is not None or data_root is not None):
         raise click.UsageError("--samples and --data-root belong to --calibrate; name a data set")
+    if tune is not None and (calibrate is None or dump):
+        raise click.UsageError("--tune needs --calibrate, for the scales, and has no --dump")
     bits = parsed_bits(widths)
     chosen = registry.load(target, parsed_options(choices))
     directory = out or Path(f"{model.stem}-{target}")
@@ -114,16 +124,19 @@ def compile_(
 
     if dump:
         note(f"# input\n{show(graph)}\n")
-    with progress("calibrating layers") as advance:
-        program, account = compile_accounted(
-            graph,
-            chosen.numbers,
-            images=images,
-            levels=levels,
-            bits=bits,
-            observe=print_pass if dump else None,
-            progress=advance,
-        )
+    if tune is not None and images is not None:
+        program, account = _tuned(graph, chosen.numbers, tune, images, levels, bits, data_root)
+    else:
+        with progress("calibrating layers") as advance:
+            program, account = compile_accounted(
+                graph,
+                chosen.numbers,
+                images=images,
+                levels=levels,
+                bits=bits,
+                observe=print_pass if dump else None,
+                progress=advance,
+            )
     if dump:
         note(f"# after quantize\n{show_program(program)}\n")
     write_build(directory, chosen, program, graph, force=force)
@@ -140,6 +153,34 @@ def compile_(
         f"wrote {directory}/ (simulate it: snnc simulate {directory})",
         as_json=as_json,
     )
+
+
+def _tuned(
+    graph: Graph,
+    numbers: Numbers,
+    recipe: str,
+    images: Images,
+    levels: int,
+    bits: Bits | None,
+    root: Path | None,
+) -> tuple[Program, Account]:
+    """Compile and train the integers, telling where the training is and what it found."""
+    from snnc.learn.recipes import load_recipe
+    from snnc.learn.tune import compile_tuned
+
+    note("calibrating layers, then tuning")
+    found = compile_tuned(
+        graph,
+        numbers,
+        load_recipe(recipe),
+        images=images,
+        levels=levels,
+        bits=bits,
+        root=root,
+        progress=lambda advance: note(f"tune: {advance}"),
+    )
+    note(", ".join(f"{name} {value:.4g}" for name, value in found.metrics.items()))
+    return found.program, found.account
 
 
 def parsed_options(choices: Sequence[str]) -> dict[str, str]:

@@ -6,8 +6,9 @@ over all steps; what a layer emits is kept while a later one reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -15,12 +16,12 @@ from types import ModuleType
 import numpy as np
 
 from snnc.errors import InvalidSetting, MissingDependency
-from snnc.ir.program import Program
+from snnc.ir.program import Layer, Program
 from snnc.ir.weights import IntArray
 from snnc.simulate.fast_counts import FanOuts, fan_outs
 from snnc.simulate.fast_emitted import step_bytes
-from snnc.simulate.fast_plan import Plain, Plan, plan
-from snnc.simulate.fast_run import Bytes, Run
+from snnc.simulate.fast_plan import MOST_BYTES, Plan, memory, parts, plan
+from snnc.simulate.fast_run import Bytes, Planned, Run
 from snnc.simulate.fast_work import Work, processors
 from snnc.simulate.trace import Trace, concatenate
 
@@ -31,13 +32,23 @@ def run(program: Program, codes: IntArray, *, raster: bool, counts: bool = True)
     """Run a program on encoded images (samples, *shape); keep the spikes if `raster`.
 
     Without `counts` the trace holds logits and predictions, no layers and no synapses:
-    counting what was delivered takes as long as a very sparse network itself.
+    counting what was delivered takes as long as a very sparse network itself. Samples that
+    fit a chunk need no plan for more than a part of a layer at once.
 
     Raises:
         MissingDependency: numba is not installed.
         InvalidSetting: `raster` without `counts`.
     """
-    return prepare(program, len(codes)).run(codes, raster=raster, counts=counts)
+    size = step_bytes(len(codes))
+    if len(codes) > 8 * size:
+        return prepare(program, len(codes)).run(codes, raster=raster, counts=counts)
+    with _planner(program, size) as (work, planned):
+
+        def by_parts(layer: Layer) -> Iterator[Plan]:
+            return map(planned, parts(layer))
+
+        leaving = fan_outs(program) if counts else None
+        return _run(work, program, by_parts, codes, size, raster=raster, leaving=leaving)
 
 
 def prepare(program: Program, samples: int) -> Prepared:
@@ -46,26 +57,15 @@ def prepare(program: Program, samples: int) -> Prepared:
     Raises:
         MissingDependency: numba is not installed.
     """
-    try:
-        from snnc.simulate import kernels, kernels_schedule
-    except ImportError as error:
-        raise MissingDependency(
-            "the fast simulator needs numba; install it with: pip install 'snnc[fast]', or use "
-            "the numpy simulator (--engine numpy)"
-        ) from error
     size = step_bytes(samples)
-    with ThreadPoolExecutor(processors()) as threads:
-        share = Work(kernels=kernels, threads=threads).share
-        plans = {
-            layer.name: plan(program, layer, program.steps * size, share, kernels_schedule)
-            for layer in program.layers
-        }
-    return Prepared(program=program, kernels=kernels, plans=plans, size=size)
+    with _planner(program, size) as (work, planned):
+        plans = {layer.name: planned(layer) for layer in program.layers}
+    return Prepared(program=program, kernels=work.kernels, plans=plans, size=size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """A program ready to run many times; its plans take about as much memory as its weights."""
+    """A program ready to run many times; its plans take up to twice the memory of its weights."""
 
     program: Program
     kernels: ModuleType
@@ -74,34 +74,72 @@ class Prepared:
 
     def run(self, codes: IntArray, *, raster: bool, counts: bool = True) -> Trace:
         """Run on encoded images (samples, *shape), see `run`."""
-        if raster and not counts:
-            raise InvalidSetting("the raster is part of the counts; ask for both or for neither")
-        chunk = self.size * 8
-        leaving = self._fan_outs if counts else {}
-        space = _space(self.plans.values())
         with ThreadPoolExecutor(processors()) as threads:
-            work = Work(kernels=self.kernels, threads=threads)
-            traces = [
-                Run(
-                    work=work,
-                    program=self.program,
-                    codes=codes[i : i + chunk],
-                    size=self.size,
-                    space=space,
-                    leaving=leaving,
-                ).trace(self.plans, raster, counts)
-                for i in range(0, max(len(codes), 1), chunk)
-            ]
-        return concatenate(traces)
+            return _run(
+                Work(kernels=self.kernels, threads=threads),
+                self.program,
+                lambda layer: iter([self.plans[layer.name]]),
+                codes,
+                self.size,
+                raster=raster,
+                leaving=self._fan_outs if counts else None,
+            )
 
     @cached_property
     def _fan_outs(self) -> FanOuts:
         return fan_outs(self.program)
 
 
-def _space(plans: Iterable[Plan]) -> Bytes:
+@contextmanager
+def _planner(program: Program, size: int) -> Iterator[tuple[Work, Callable[[Layer], Plan]]]:
+    """Yield the means to plan and to run layers."""
+    try:
+        from snnc.simulate import kernels, kernels_schedule
+    except ImportError as error:
+        raise MissingDependency(
+            "the fast simulator needs numba; install it with: pip install 'snnc[fast]', or use "
+            "the numpy simulator (--engine numpy)"
+        ) from error
+    with ThreadPoolExecutor(processors()) as threads:
+        work = Work(kernels=kernels, threads=threads)
+        pixel = program.steps * size
+        yield work, lambda layer: plan(program, layer, pixel, work.share, kernels_schedule)
+
+
+def _run(
+    work: Work,
+    program: Program,
+    planned: Planned,
+    codes: IntArray,
+    size: int,
+    *,
+    raster: bool,
+    leaving: FanOuts | None,
+) -> Trace:
+    """Run a program, chunk by chunk; count what `leaving` is given for."""
+    if raster and leaving is None:
+        raise InvalidSetting("the raster is part of the counts; ask for both or for neither")
+    space = _space(program, program.steps * size)
+    chunk = size * 8
+    return concatenate(
+        [
+            Run(
+                work=work,
+                program=program,
+                codes=codes[i : i + chunk],
+                size=size,
+                space=space,
+                leaving=leaving or {},
+            ).trace(planned, raster, leaving is not None)
+            for i in range(0, max(len(codes), 1), chunk)
+        ]
+    )
+
+
+def _space(program: Program, pixel: int) -> Bytes:
     """Return memory for what any layer reads, on large pages where the system has them."""
-    most = max((p.wiring.memory for p in plans if not isinstance(p, Plain)), default=0)
+    needs = (memory(program, layer, pixel) for layer in program.layers)
+    most = max((need for need in needs if need <= MOST_BYTES), default=0)
     pages = -(-most // PAGE) + 1
     space = np.empty(max(pages, 2) * PAGE, dtype=np.uint8)
     start = -space.ctypes.data % PAGE

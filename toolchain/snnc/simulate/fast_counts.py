@@ -108,8 +108,8 @@ def updated(
             quiet,
             reached.bits,
             memory,
-            wired.weight.indptr.astype(np.int64),
-            (wired.taps * source.pixel).astype(np.int32),
+            np.array(wired.indptr, dtype=np.int64),
+            wired.taps * np.int32(source.pixel),
             at.padded[1] * source.pixel,
         )
     ones = np.ones(len(quiet) * per_channel, dtype=np.int64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from snnc.errors import unreachable
 from snnc.ir.program import Convolution, FullyConnected, Synapses
-from snnc.ir.weights import Csr, Dense, IntWeight, Shape, row_of_each, sparse, unpack
+from snnc.ir.weights import Csr, Dense, IntArray, IntWeight, Shape
 
 Offsets = npt.NDArray[np.int64]
 
@@ -39,66 +40,87 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """The taps of one bundle, in pixels of its geometry."""
+    """The weights that are not zero of one bundle, row by row, and where each reads."""
 
     geometry: Geometry
-    weight: Csr[np.int32]  # no zero stored
-    taps: Offsets  # (stored,): pixels from an output's first source pixel
+    indptr: Offsets  # (outputs + 1,)
+    weight: IntArray  # (stored,)
+    taps: IntArray  # (stored,): pixels of the geometry from an output's first source pixel
 
 
-def layout(bundle: Synapses, source: Shape) -> Layout:
-    """Return the layout of a bundle that reads a map or a vector of shape `source`."""
-    weight = _nonzero(bundle.weight)
+def geometry(bundle: Synapses, source: Shape) -> Geometry:
+    """Return the maps of a bundle that reads a map or a vector of shape `source`."""
     match bundle.kind:
         case FullyConnected():
-            geometry = Geometry(
+            return Geometry(
                 source=(prod(source), 1, 1), stride=(1, 1), padding=(0, 0), padded=(1, 1)
             )
-            return Layout(geometry=geometry, weight=weight, taps=weight.indices.astype(np.int64))
-        case Convolution() as kind:
-            return _convolution(weight, kind, source)
+        case Convolution(stride=stride, padding=padding):
+            channels, *size = source
+            rows, columns = (
+                -(-(length + 2 * pad) // step)
+                for length, pad, step in zip(size, padding, stride, strict=True)
+            )
+            return Geometry(
+                source=(channels, size[0], size[1]),
+                stride=stride,
+                padding=padding,
+                padded=(rows, columns),
+            )
         case _:
             unreachable(bundle.kind)
 
 
-def _nonzero(weight: IntWeight) -> Csr[np.int32]:
-    """Return a weight without its zeros."""
+def layout(bundle: Synapses, source: Shape) -> Layout:
+    """Return the layout of a bundle that reads a map or a vector of shape `source`."""
+    maps = geometry(bundle, source)
+    indptr, weight, taps = _taps(bundle.weight, _columns(bundle, maps))
+    if isinstance(bundle.kind, Convolution) and bundle.kind.groups > 1:
+        per_group = (len(indptr) - 1) // bundle.kind.groups
+        group = np.arange(len(indptr) - 1) // per_group * (maps.pixels // bundle.kind.groups)
+        taps += np.repeat(group, np.diff(indptr)).astype(np.int32)
+    return Layout(geometry=maps, indptr=indptr, weight=weight, taps=taps)
+
+
+def _columns(bundle: Synapses, maps: Geometry) -> IntArray:
+    """Return the tap of each column of a weight."""
+    if isinstance(bundle.kind, FullyConnected):
+        return np.arange(bundle.weight.shape[1], dtype=np.int32)
+    (step_y, step_x), (rows, columns) = maps.stride, maps.padded
+    channel, y, x = np.indices(bundle.weight.shape[1:], dtype=np.int32)
+    phase = (channel * step_y + y % step_y) * step_x + x % step_x
+    taps: IntArray = ((phase * rows + y // step_y) * columns + x // step_x).reshape(-1)
+    return taps
+
+
+def _taps(weight: IntWeight, columns: IntArray) -> tuple[Offsets, IntArray, IntArray]:
+    """Return (indptr, weights, taps) without the zeros; weights are a view where none is."""
     match weight:
         case Dense(values=values):
-            return sparse(values)
-        case Csr(data=data):
-            return weight if data.all() else sparse(unpack(weight))
+            rows = values.reshape(len(values), -1)
+            indptr = np.zeros(len(rows) + 1, dtype=np.int64)
+            np.cumsum(np.count_nonzero(rows, axis=1), out=indptr[1:])
+            taps = np.empty(int(indptr[-1]), dtype=np.int32)
+            for i, row in enumerate(rows):
+                taps[indptr[i] : indptr[i + 1]] = columns[row != 0]
+            data = rows.reshape(-1) if len(taps) == rows.size else rows[rows != 0]
+            return indptr, data, taps
+        case Csr(data=data, indices=indices):
+            keep = data != 0
+            if keep.all():
+                return weight.indptr, data, columns[indices]
+            indptr = np.concatenate([[0], np.cumsum(keep)])[weight.indptr]
+            return indptr, data[keep], columns[indices[keep]]
         case _:
             unreachable(weight)
-
-
-def _convolution(weight: Csr[np.int32], kind: Convolution, source: Shape) -> Layout:
-    channels, height, width = source
-    (step_y, step_x), (pad_y, pad_x) = kind.stride, kind.padding
-    rows, columns = -(-(height + 2 * pad_y) // step_y), -(-(width + 2 * pad_x) // step_x)
-    out, inputs, tall, wide = weight.shape
-    channel, y, x = np.indices((inputs, tall, wide))
-    phase = (channel * step_y + y % step_y) * step_x + x % step_x
-    of_column = ((phase * rows + y // step_y) * columns + x // step_x).reshape(-1)
-    taps = of_column[weight.indices]
-    if kind.groups > 1:
-        group = row_of_each(weight) // (out // kind.groups)
-        taps += group * (inputs * step_y * step_x * rows * columns)
-    geometry = Geometry(
-        source=(channels, height, width),
-        stride=kind.stride,
-        padding=kind.padding,
-        padded=(rows, columns),
-    )
-    return Layout(geometry=geometry, weight=weight, taps=taps)
 
 
 def reach(layouts: Sequence[Layout], outputs: int) -> tuple[Offsets, Offsets]:
     """Return the largest and the least sum of weights of each output, (outputs,)."""
     most, least = np.zeros(outputs, dtype=np.int64), np.zeros(outputs, dtype=np.int64)
     for each in layouts:
-        values = np.concatenate([each.weight.data, [0]]).astype(np.int64)  # for empty rows
-        starts, some = each.weight.indptr[:-1], np.diff(each.weight.indptr) > 0
-        most += some * np.add.reduceat(np.maximum(values, 0), starts)
-        least += some * np.add.reduceat(np.minimum(values, 0), starts)
+        for row, (first, last) in enumerate(pairwise(each.indptr)):
+            values = each.weight[first:last]
+            most[row] += np.maximum(values, 0).sum(dtype=np.int64)
+            least[row] += np.minimum(values, 0).sum(dtype=np.int64)
     return most, least

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from snnc.simulate.fast_work import Work
 from snnc.simulate.trace import LayerTrace, Spikes, SynapseTrace, Trace
 
 Bytes = npt.NDArray[np.uint8]
+Planned = Callable[[Layer], Iterator[Plan]]  # plans of parts of a layer, channel by channel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +37,7 @@ class Run:
     space: Bytes  # for the memory that a layer reads
     leaving: FanOuts
 
-    def trace(self, plans: Mapping[str, Plan], raster: bool, counts: bool) -> Trace:
+    def trace(self, planned: Planned, raster: bool, counts: bool) -> Trace:
         """Run every layer and the readout."""
         program, samples = self.program, len(self.codes)
         emitted: dict[str, Emitted] = {}
@@ -50,7 +51,7 @@ class Run:
         rasters: dict[str, Spikes] = {}
         for population in program.populations:
             if isinstance(population, Layer):
-                emitted[population.name] = self._layer(plans[population.name], emitted)
+                emitted[population.name] = self._layer(population, planned, emitted)
             if counts:
                 synapses += events(self.work, program, population, emitted, self.leaving, samples)
             if isinstance(population, Layer) and counts:
@@ -88,35 +89,41 @@ class Run:
             raster=flags(emitted[layer.name], self.size, samples) if raster else None,
         )
 
-    def _layer(self, plan: Plan, emitted: Mapping[str, Emitted]) -> Emitted:
+    def _layer(self, layer: Layer, planned: Planned, emitted: Mapping[str, Emitted]) -> Emitted:
         """Return what a layer emits."""
+        result, first = blank(layer.shape, self.program.steps * self.size), 0
+        for part in planned(layer):
+            last = first + part.layer.shape[0]
+            self._part(part, emitted, result.bits[first:last])
+            first = last
+        return result
+
+    def _part(self, plan: Plan, emitted: Mapping[str, Emitted], result: Bytes) -> None:
+        """Write what some channels of a layer emit (channels, rows, columns, bytes)."""
         match plan:
             case Sliced():
-                return self._sliced(plan, emitted)
+                self._sliced(plan, emitted, result)
             case Integral():
-                result = blank(plan.layer.shape, self.program.steps * self.size)
                 memory = _lay_out(self.work, plan.wiring, emitted, self.size, self.space)
                 channels, rows, _ = neurons(plan.layer)
                 self._integral(plan, memory, np.arange(channels * rows), result)
-                return result
             case Plain(layer=layer):
                 sources = [bundle.source for bundle in layer.synapses if bundle.source != INPUT]
                 rasters = self._flags(sources, emitted)
                 drive = reference.drive(self.program, layer, self.codes, rasters)
-                return from_flags(reference.fire(layer, drive), self.size)
+                result[:] = from_flags(reference.fire(layer, drive), self.size).bits
             case _:
                 unreachable(plan)
 
-    def _sliced(self, plan: Sliced, emitted: Mapping[str, Emitted]) -> Emitted:
+    def _sliced(self, plan: Sliced, emitted: Mapping[str, Emitted], result: Bytes) -> None:
         layer, wiring = plan.layer, plan.wiring
-        result = blank(layer.shape, self.program.steps * self.size)
         memory = _lay_out(self.work, wiring, emitted, self.size, self.space)
         channels, rows, _ = neurons(layer)
         doubtful = np.zeros(channels * rows, dtype=np.bool_)
         self.work.share(
             self.work.kernels.sliced,
             len(doubtful),
-            result.bits,
+            result,
             doubtful,
             memory,
             wiring.schedule,
@@ -128,14 +135,13 @@ class Run:
         if doubtful.any():
             again = Integral(layer=layer, wiring=wiring, bias=np.zeros(channels, dtype=np.int64))
             self._integral(again, memory, np.flatnonzero(doubtful), result)
-        return result
 
     def _integral(
         self,
         plan: Integral,
         memory: Bytes,
         jobs: npt.NDArray[np.int64],
-        result: Emitted,
+        result: Bytes,
     ) -> None:
         """Run some rows as integers."""
         layer, wiring = plan.layer, plan.wiring
@@ -143,7 +149,7 @@ class Run:
             self.work.kernels.integral,
             len(jobs),
             jobs,
-            result.bits,
+            result,
             memory,
             wiring.schedule,
             wiring.levels,
@@ -176,9 +182,9 @@ class Run:
         phases = phases.transpose(0, 2, 4, 1, 3, 5)
         return (
             np.ascontiguousarray(phases.reshape(geometry.pixels, -1)),
-            _long(image.weight.indptr),
-            image.taps,
-            np.array(image.weight.data),
+            _long(image.indptr),
+            _long(image.taps),
+            np.array(image.weight),
             columns,
         )
 

@@ -25,7 +25,7 @@ from snnc.simulate.vectors_sums import KINDS, accumulate, touch
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.signedinteger]
-Schedule = tuple[Numbers, Numbers, Numbers, Numbers, Numbers, Numbers, int, int]
+Schedule = tuple[Numbers, Numbers, Numbers, Numbers, Numbers, Numbers, int, int, int]
 
 
 @kernel
@@ -71,7 +71,7 @@ def _sum(
     scratch: Bytes,
 ) -> None:
     """Sum the currents of one row of one output map."""
-    segments, lists, jumps, counts, sources, mixed, many, _ = schedule
+    segments, lists, jumps, counts, sources, mixed, many, _, pixel = schedule
     levels, stride = planes.shape
     top, flat = len(scratch), planes.reshape(-1)
     for vector in range(stride // WIDE):
@@ -93,6 +93,7 @@ def _sum(
                     many,
                     position,
                     top,
+                    pixel,
                 ),
                 (vector * WIDE, stride) if final else (top - 3 * WIDE, -WIDE),
             )

@@ -116,17 +116,18 @@ def write(
     digits: Numbers,
     counts: Numbers,
     many: int,  # planes from this one on have one block of FEW
-    offset: Numbers,  # (taps,): bytes
-    half: Numbers,  # (segments,): bytes from a source vector to its complement
+    taps: Numbers,  # (taps,): pixels from the first one of the source
+    places: Numbers,  # (segments, 3): first pixel of the source, bytes to its complement, any
+    pixel: int,  # bytes
     lists: Numbers,  # (segments, 2): where the lists of a segment start
-    sources: Numbers,  # written: offsets of sources, by blocks
-    mixed: Numbers,  # written: offsets of sources, or minus those of slots from the scratch's end
+    sources: Numbers,  # written: pixels of sources, by blocks
+    mixed: Numbers,  # written: bytes of sources, or minus those of slots from the scratch's end
 ) -> None:
     """Write the lists of each segment."""
     levels = counts.shape[1]
     for i in range(first, last):
         starts = np.cumsum(digits[i])
-        found = _by_level(segments[i, 0], segments[i, 1], weight, offset, starts)
+        found = _by_level(segments[i, 0], segments[i, 1], weight, taps, places[i, 0], starts)
         at, other, slot = lists[i, 0], lists[i, 1], KEPT + levels
         arrived = np.zeros((levels + RISE, 2), dtype=np.int64)  # first slot, how many
         for level in range(levels):
@@ -137,7 +138,7 @@ def write(
                     sources[at] = found[n]
                     at, n = at + 1, n + 1
                 while n < starts[2 * level + sign + 1]:
-                    mixed[other] = found[n] + sign * half[i]
+                    mixed[other] = found[n] * pixel + sign * places[i, 1]
                     other, n = other + 1, n + 1
             for j in range(arrived[level, 1]):
                 mixed[other] = -(arrived[level, 0] + j + 1) * WIDE
@@ -158,12 +159,12 @@ def write(
 
 @kernel
 def _by_level(
-    first: int, last: int, weight: Numbers, offset: Numbers, starts: Numbers
+    first: int, last: int, weight: Numbers, taps: Numbers, origin: int, starts: Numbers
 ) -> npt.NDArray[np.int64]:
-    """Return the offsets of the digits, plane by plane, the positive ones first."""
+    """Return the pixels of the digits, plane by plane, the positive ones first."""
     found = np.empty(starts[-1] + 1, dtype=np.int64)
     positive, negative = _digits(weight[first:last])
-    values = offset[first:last]
+    values = taps[first:last]
     for level in range(len(starts) // 2):
         for sign in range(2):
             n = np.uint64(starts[2 * level + sign])
@@ -171,6 +172,6 @@ def _by_level(
                 continue
             digits = negative if sign else positive
             for k in range(len(digits)):  # no branch: few could be foreseen
-                found[n] = values[k]
+                found[n] = origin + values[k]
                 n += np.uint64((digits[k] >> level) & 1)
     return found

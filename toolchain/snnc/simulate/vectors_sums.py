@@ -59,25 +59,32 @@ def accumulate(typingctx, sources, mixed, counts, memory, scratch, out, place, r
     """Add up the planes of one segment of a schedule (`fast_schedule`) at one position.
 
     `place` is (first source, first mixed input, first count, levels, levels of many inputs,
-    position, end of the scratch in bytes), `result` (first byte of plane 0 in `out`, bytes
-    from plane to plane).
+    position, end of the scratch in bytes, bytes of a pixel), `result` (first byte of plane 0
+    in `out`, bytes from plane to plane).
     """
     signature = types.void(sources, mixed, counts, memory, scratch, out, place, result)
 
     def codegen(context, builder, signature, arguments):
         code = Code(context, builder)
         sources, mixed, counts, memory, scratch, out = code.data(signature, arguments)
-        source, input_, count, levels, many, position, end = cgutils.unpack_tuple(
-            builder, arguments[6], 7
+        source, input_, count, levels, many, position, end, pixel = cgutils.unpack_tuple(
+            builder, arguments[6], 8
         )
+        bits = signature.args[0].dtype.bitwidth  # of a source: 16 without a sign, or 32
+        size = bits // 8
         plane, stride = cgutils.unpack_tuple(builder, arguments[7], 2)
         memory, top = builder.add(memory, position), builder.add(scratch, end)
         reserved = builder.mul(builder.add(levels, I64(2)), I64(WIDE))
         adder = _Adder(code, builder.sub(top, reserved))
-        at_source = code.variable(code.after(sources, source, 4))
+        at_source = code.variable(code.after(sources, source, size))
         at_mixed = code.variable(code.after(mixed, input_, 4))
         at_count = code.variable(code.after(counts, count, 4))
         at_plane = code.variable(builder.add(out, plane))
+
+        def of_source(address: Any, i: int) -> Any:
+            number = code.load(builder.add(address, I64(size * i)), ir.IntType(bits))
+            offset = builder.mul(builder.zext(number, I64), pixel)
+            return code.load(builder.add(memory, offset), PLANES)
 
         def of_any_kind(address: Any, i: int) -> Any:
             offset = code.number(address, i)
@@ -92,10 +99,8 @@ def accumulate(typingctx, sources, mixed, counts, memory, scratch, out, place, r
             numbers = code.advance(at_count, I64(4 * KINDS))
             for kind in (0, 1):
                 with code.times(code.number(numbers, kind)):
-                    at = code.advance(at_source, I64(4 * BLOCK))
-                    offsets = [code.number(at, i) for i in range(BLOCK)]
-                    vectors = [code.load(builder.add(memory, i), PLANES) for i in offsets]
-                    adder.add(vectors, opposed=kind == 1)
+                    at = code.advance(at_source, I64(size * BLOCK))
+                    adder.add([of_source(at, i) for i in range(BLOCK)], opposed=kind == 1)
             with code.times(code.number(numbers, 2)):
                 add_mixed(BLOCK)
             code.store(adder.roll(), code.advance(at_plane, stride))
