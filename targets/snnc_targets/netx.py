@@ -73,7 +73,6 @@ def write_netx(program: Program, path: Path, *, force: bool) -> Mapping[str, obj
 def usage(program: Program) -> dict[str, object]:
     """Return the arguments of lava-dl's `Network`, what to feed it, and when to read it."""
     biased = driven_by_bias(program)
-    coding = program.input
     lag = len(program.populations) + (0 if biased else 1)
     feed = "codes of the image, at every step, into port inp: (C, H, W) reversed to (W, H, C)"
     if biased:
@@ -82,7 +81,7 @@ def usage(program: Program) -> dict[str, object]:
         feed = "codes of the image, at every step, into port inp: flat, in (C, H, W) order"
     return {
         "network": {
-            "input_message_bits": 0 if biased else max(1, coding.levels.bit_length()),
+            "input_message_bits": 0 if biased else message_bits(program.input),
             "reset_interval": program.steps,
             "reset_offset": 0 if biased else 1,
         },

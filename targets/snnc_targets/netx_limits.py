@@ -114,7 +114,7 @@ def _chain(population: Layer | Accumulator, previous: str) -> Iterator[Issue]:
             "add their weights up, where the delay is the same",
             "several-bundles",
         )
-    elif len(matrices) > 1 and _overlap(matrices):
+    elif len({b.source for b in matrices}) == 1 and _overlap(matrices):
         yield Issue(
             population.name,
             "connects two neurons twice, with different delays; netx has one delay for each pair",

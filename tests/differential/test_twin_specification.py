@@ -351,7 +351,7 @@ def test_a_program_beyond_exact_float64_is_refused_by_name():
 
 
 def test_codes_that_the_input_does_not_make_are_refused():
-    with pytest.raises(InvalidSetting, match="codes reach 4, those of this program reach 3"):
+    with pytest.raises(InvalidSetting, match="codes reach from -4 to -4, which no image"):
         run(neuron(threshold=1, levels=3), np.array([[-4]], np.int32), raster=False)
 
 

@@ -1,5 +1,9 @@
 """The fast simulator's own choices: widths of a chunk, plans, guards, what is left out."""
 
+import tracemalloc
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from snnc.errors import InvalidSetting
@@ -16,9 +20,9 @@ from snnc.ir.program import (
     SpikeCount,
     Synapses,
 )
-from snnc.ir.weights import Dense, integers
+from snnc.ir.weights import Dense, integers, pack, unpack
 from snnc.semantics.network import specified
-from snnc.simulate import fast, fast_plan, reference, vectors, vectors_sums
+from snnc.simulate import fast, fast_layout, fast_plan, reference, vectors, vectors_sums
 from snnc.simulate.fast_plan import Integral, Plain, Sliced
 from snnc.testing.conformance import agree
 from snnc.testing.programs import generate
@@ -63,6 +67,113 @@ def test_a_prepared_program_runs_any_number_of_samples():
             prepared.run(codes[:count], raster=True),
             reference.run(program, codes[:count], raster=True),
         )
+
+
+@pytest.mark.parametrize("taps", [1, 20])
+def test_a_layer_run_by_parts_gives_what_numpy_gives(taps, monkeypatch):
+    monkeypatch.setattr(fast_plan, "MOST_TAPS", taps)
+    split = 0
+    for seed in range(60):
+        program, codes = generate(seed, samples=(1, 9))
+        split += max(len(fast_plan.parts(layer)) for layer in program.layers) > 1
+        equal(fast.run(program, codes, raster=True), reference.run(program, codes, raster=True))
+    assert split > 10
+
+
+def test_a_part_holds_its_share_of_the_weights():
+    program, _ = matrices(600, 2, density=0.9)
+    first, *_ = program.layers
+    found = fast_plan.parts(replace(first, synapses=first.synapses * 9))
+    assert len(found) == 4 and [part.shape for part in found] == [(150,)] * 4
+    rows = np.concatenate([unpack(part.synapses[8].weight) for part in found])
+    np.testing.assert_array_equal(rows, unpack(first.synapses[0].weight))
+
+
+def matrices(width, layers, *, density):
+    """Return a program of square matrices, and codes."""
+    rng = np.random.default_rng(width)
+    values = rng.integers(-127, 128, (width, width))
+    weight = pack(integers(np.where(rng.random(values.shape) < density, values | 1, 0)))
+    names = [INPUT, *(f"matrix{i}" for i in range(layers))]
+    program = Program(
+        input=ImageInput(shape=(width,), levels=1, zero_point=integers(np.zeros(width))),
+        layers=tuple(
+            replace(
+                layer(name, threshold=2**16),
+                shape=(width,),
+                synapses=(
+                    Synapses(name=name, source=source, weight=weight, kind=FullyConnected()),
+                ),
+                bias=integers(rng.integers(-50, 50, width)),
+            )
+            for source, name in pairwise(names)
+        ),
+        readout=SpikeCount(),
+        steps=8,
+    )
+    return check_program(program), integers(rng.integers(0, 2, (64, width)))
+
+
+def traced(function):
+    """Return the most memory that numpy's arrays take meanwhile, and what is left of it."""
+    tracemalloc.start()
+    kept = function()
+    left, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most, left, kept
+
+
+@pytest.mark.parametrize(("density", "share"), [(1.0, 1.5), (0.1, 3.5)])
+def test_memory_follows_the_weights(density, share):
+    """A run plans a part of a layer at once: of a large one less memory than its weights."""
+    width, layers = 2500, 3
+    program, codes = matrices(width, layers, density=density)
+    weight = program.layers[0].synapses[0].weight
+    arrays = [weight.values] if density == 1 else [weight.data, weight.indices, weight.indptr]
+    each = sum(array.nbytes for array in arrays)
+    fast.run(program, codes, raster=False, counts=False)  # compiles
+    most, _, _ = traced(lambda: fast.run(program, codes, raster=False, counts=False))
+    activity = width * program.steps * len(codes)  # bytes of flags
+    assert most < share * each + activity
+    most, left, _ = traced(lambda: fast.prepare(program, 64))
+    assert left < 2 * layers * each and most < (2 * layers + 3) * each
+
+
+def test_bounds_of_sums_know_empty_rows_and_several_bundles():
+    weights = np.array([[0, 0, 0], [5, -2, 7], [0, 0, 0], [-1, 0, 4], [0, 0, 0]])
+    for values in (weights, weights[1:4], weights[:1]):
+        bundle = layer("a", ("b", 1), threshold=1).synapses[0]
+        for packed in (pack(integers(values)), Dense(integers(values))):
+            one = fast_layout.layout(replace(bundle, weight=packed), (3,))
+            most, least = fast_layout.reach([one, one], len(values))
+            np.testing.assert_array_equal(most, 2 * values.clip(min=0).sum(axis=1))
+            np.testing.assert_array_equal(least, 2 * values.clip(max=0).sum(axis=1))
+
+
+def test_a_source_of_more_pixels_than_16_bits_tell_apart_runs_exactly():
+    rng = np.random.default_rng(0)
+    size = (1, 270, 270)
+    layers, source = [], INPUT
+    for name in ("a", "b"):
+        weight = integers(rng.integers(-9, 10, (1, 1, 5, 5)))
+        kind = Convolution(stride=(1, 1), padding=(2, 2), groups=1)
+        bundle = Synapses(name=name, source=source, weight=Dense(weight), kind=kind)
+        layers.append(replace(layer(name, threshold=20 * 64), shape=size, synapses=(bundle,)))
+        source = name
+    program = check_program(
+        Program(
+            input=ImageInput(shape=size, levels=3, zero_point=integers([1])),
+            layers=tuple(layers),
+            readout=SpikeCount(),
+            steps=2,
+        )
+    )
+    sources = plan_of(program, "b").wiring.schedule[4]
+    assert sources.dtype == np.int32 and sources.size
+    codes = integers(rng.integers(-1, 3, (2, *size)))
+    got, want = fast.run(program, codes, raster=True), reference.run(program, codes, raster=True)
+    equal(got, want)
+    assert want.layers[1].raster[:, :, 0, 250:].any()
 
 
 def test_without_counts_the_logits_are_the_same_and_nothing_else_is_there():

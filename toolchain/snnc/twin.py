@@ -45,11 +45,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snnc.errors import InvalidSetting, unreachable
+from snnc.errors import unreachable
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
     FORGET,
@@ -60,11 +59,11 @@ from snnc.ir.program import (
 )
 from snnc.ir.weights import IntArray, unpack
 from snnc.learn.surrogates import TRIANGLE, Surrogate, spike
-from snnc.semantics.encode import encode
+from snnc.semantics.encode import check_codes, encode
 from snnc.semantics.neuron import ALIGN, DECAY_BITS, V_MAX
 from snnc.simulate.trace import Trace, concatenate
 from snnc.twin_activity import activity
-from snnc.twin_bounds import code_peak, precision
+from snnc.twin_bounds import precision
 from snnc.twin_currents import current, later
 
 UNIT = 1 << ALIGN  # of current, in units of the membrane
@@ -130,12 +129,7 @@ def run(program: Program, codes: IntArray, *, raster: bool, device: torch.device
         InvalidProgram: a current could leave the integers that float64 holds exactly.
         InvalidSetting: a code is none that the program's input makes.
     """
-    peak = int(np.abs(codes.astype(np.int64)).max(initial=0))
-    if peak > code_peak(program.input):
-        raise InvalidSetting(
-            f"codes reach {peak}, those of this program reach {code_peak(program.input)}; "
-            "make them with snnc.semantics.encode"
-        )
+    check_codes(program.input, codes)
     # the surrogate of a forward pass means nothing
     twin = IntegerTwin(program, TRIANGLE).to(device)
     samples = max(1, BUDGET // _bytes_of_a_sample(program, twin.dtype))

@@ -6,17 +6,12 @@ import numpy as np
 import torch
 
 from snnc.errors import InvalidProgram, Issue
-from snnc.ir.program import FORGET, INPUT, Accumulator, ImageInput, Layer, Program
+from snnc.ir.program import FORGET, INPUT, Accumulator, Layer, Program
 from snnc.ir.weights import stored, unpack
 from snnc.semantics.neuron import ALIGN
 
 EXACT = {torch.float32: 2**24, torch.float64: 2**53}  # integers up to here are exact
 OPERAND_MAX = 2**8  # integers up to here are exact in bfloat16, the coarsest matmul input
-
-
-def code_peak(coding: ImageInput) -> int:
-    """Return the largest magnitude that a code can have."""
-    return int(np.abs([coding.zero_point, coding.levels - coding.zero_point]).max())
 
 
 def reach(program: Program, population: Layer | Accumulator) -> int:
@@ -30,7 +25,7 @@ def reach(program: Program, population: Layer | Accumulator) -> int:
     arriving = 0
     for bundle in population.synapses:
         rows = np.abs(unpack(bundle.weight).astype(np.int64)).reshape(bundle.weight.shape[0], -1)
-        peak = code_peak(program.input) if bundle.source == INPUT else 1
+        peak = program.input.peak if bundle.source == INPUT else 1
         arriving += int(rows.sum(axis=1).max(initial=0)) * peak
     match population:
         case Accumulator():
@@ -61,7 +56,7 @@ def precision(program: Program) -> torch.dtype:
     ]
     if issues:
         raise InvalidProgram(issues)
-    operands = [code_peak(program.input)] + [
+    operands = [program.input.peak] + [
         int(np.abs(stored(bundle.weight).astype(np.int64)).max(initial=0))
         for population in program.populations
         for bundle in population.synapses

@@ -157,7 +157,7 @@ class LoihiTarget(Target, NeedsSetup, RunsOutside):
         found = Check(
             name="Lava",
             ok=ready is not None,
-            detail=str(ready) if ready else "no Python 3.10 with lava-nc 0.10.0",
+            detail=str(ready) if ready else f"no Python 3.10 with lava-nc {interpreter.LAVA_VERSION}",
             remedy="" if ready else _remedy(places),
         )
         tried = [
@@ -179,7 +179,10 @@ class LoihiTarget(Target, NeedsSetup, RunsOutside):
 
 def _remedy(places: Places) -> str:
     if interpreter.VARIABLE in places.environ:
-        return f"unset ${interpreter.VARIABLE}, or let it name a Python 3.10 with lava-nc 0.10.0"
+        return (
+            f"unset ${interpreter.VARIABLE}, or let it name a Python 3.10 with lava-nc "
+            f"{interpreter.LAVA_VERSION}"
+        )
     return "snnc lava setup"
 
 

@@ -27,17 +27,17 @@ import numpy.typing as npt
 from snnc.ir.program import Accumulator, FullyConnected, Layer, Program
 from snnc.ir.weights import Csr, unpack
 
-from snnc_targets.loihi.lowering import USUAL, Lowering
+from snnc_targets.loihi.interpreter import LAVA
+from snnc_targets.loihi.lowering import Lowering
 from snnc_targets.loihi.plan import Placed, plan
 from snnc_targets.loihi.source import network_source
 
-LAVA = "lava-nc==0.10.0"
 FORMAT = 1  # of network.json; host.py checks it
 _TEMPLATE = Path(__file__).parent / "template"
 _COPIED = ("host.py", "inproc.py", "lifetime.py", "procs/snnc_processes.py")
 
 
-def emit(program: Program, directory: Path, how: Lowering = USUAL) -> None:
+def emit(program: Program, directory: Path, how: Lowering) -> None:
     """Write the generated program of a program without issues into an existing directory."""
     placed = plan(program, how)
     (directory / "procs").mkdir()

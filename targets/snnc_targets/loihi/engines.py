@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from snnc.errors import UnknownName
 from snnc.ir.program import Program
 from snnc.ir.weights import IntArray
+from snnc.simulate.fast_work import processors
 from snnc.simulate.trace import Trace
 from snnc.targets.api import Progress
 from snnc.targets.outside import Manner, Outside
@@ -66,7 +66,7 @@ def execute(
         stall=manner.timeout if manner.timeout is not None else STALL,
     )
     trace = runner.run(program, directory, codes, raster=raster, progress=progress)
-    return trace, Outside(interpreter=str(python), workers=min(workers, len(codes)))
+    return trace, Outside(interpreter=str(python), workers=min(workers, runner.jobs(program, len(codes))))
 
 
 def workers_for(engine: str, samples: int) -> int:
@@ -76,6 +76,5 @@ def workers_for(engine: str, samples: int) -> int:
     share the cores among themselves, and a second network adds less than it costs in memory
     on fewer than `CORES_OF_LAVA` more.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    room = (cores or 1) // (1 if engine == INPROC else CORES_OF_LAVA)
+    room = processors() // (1 if engine == INPROC else CORES_OF_LAVA)
     return max(1, min(room, samples // SHARE))

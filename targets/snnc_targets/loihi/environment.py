@@ -18,7 +18,7 @@ from pathlib import Path
 
 from snnc.errors import CannotWrite, MissingDependency
 
-from snnc_targets.loihi.interpreter import INCOMPLETE, LAVA_VERSION, VARIABLE, Places, answers
+from snnc_targets.loihi.interpreter import INCOMPLETE, LAVA, VARIABLE, Places, answers
 
 _GET_310 = (
     "no Python 3.10 found; get one with one of\n"
@@ -68,11 +68,10 @@ def _make(places: Places, directory: Path, progress: Callable[[str], None]) -> N
     try:
         progress(f"making {directory} with {base}")
         _run([str(base), "-m", "venv", str(directory)], places, "python -m venv")
-        progress(f"installing lava-nc {LAVA_VERSION}")
+        progress(f"installing {LAVA}")
         python = directory / "bin" / "python"
-        package = f"lava-nc=={LAVA_VERSION}"
-        install = [str(python), "-m", "pip", "install", "--disable-pip-version-check", package]
-        _run(install, places, f"pip install {package}")
+        install = [str(python), "-m", "pip", "install", "--disable-pip-version-check", LAVA]
+        _run(install, places, f"pip install {LAVA}")
         progress("trying it")
         (directory / INCOMPLETE).unlink()
         if not _works(places, python):

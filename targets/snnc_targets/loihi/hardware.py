@@ -2,8 +2,7 @@
 
 No chip was at hand: each rule is what Intel's compiler or its notebooks are known to say, or
 what a chip has no means for. Sources: lava-dl's netx (`reset_interval on Loihi-2 Hardware has
-to be a power of 2`, delays of 0 to 62, image as bias), the compiler's warning on spikes at
-x = 256 n - 1 of a convolution, lava issue 501 (a layer of zeros).
+to be a power of 2`, image as bias), the compiler's warning on spikes at x = 256 n - 1 of a convolution, lava issue 501 (a layer of zeros).
 """
 
 from __future__ import annotations
@@ -17,16 +16,14 @@ from snnc.ir.weights import nonzeros
 from snnc.semantics.neuron import CURRENT_MAX, V_MAX
 
 from snnc_targets.loihi.bounds import largest_logit
-from snnc_targets.loihi.limits import DELAY_MAX
 from snnc_targets.loihi.lowering import Lowering
 from snnc_targets.loihi.plan import ON_HOST, Bundle, Form, Placed, plan
 
 MAP_SIDE_MAX = 255
-CHIP_DELAY_MAX = 62
 
 
 def issues(program: Program, how: Lowering) -> tuple[Issue, ...]:
-    """Return what a chip adds to `limits.issues`."""
+    """Return what a chip adds to `limits.issues`, which knows how long its synapses can wait."""
     found = list(_steps(program.steps))
     for place in plan(program, how):
         match place.population:
@@ -112,13 +109,4 @@ def _synapses(program: Program, bundle: Bundle) -> Iterator[Issue]:
             "delay-across-samples",
             need=synapses.delay,
             limit=0,
-        )
-    if CHIP_DELAY_MAX < bundle.delay <= DELAY_MAX:  # beyond DELAY_MAX `limits` says so
-        yield Issue(
-            synapses.name,
-            f"its spikes must wait {bundle.delay} steps, on a chip {CHIP_DELAY_MAX} at most",
-            "make the shortcut span fewer layers",
-            "delay-range",
-            need=bundle.delay,
-            limit=CHIP_DELAY_MAX,
         )

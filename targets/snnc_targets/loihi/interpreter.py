@@ -23,6 +23,7 @@ from snnc.errors import MissingDependency
 
 VARIABLE = "SNNC_LAVA_PYTHON"
 LAVA_VERSION = "0.10.0"
+LAVA = f"lava-nc=={LAVA_VERSION}"  # as pip names it
 PYTHON = (3, 10)
 NEWER = Path(__file__).parent / "template" / "newer_python.py"
 INCOMPLETE = ".incomplete"  # lies in a managed environment until its setup is done
@@ -122,10 +123,10 @@ def find(places: Places) -> Path:
     if VARIABLE in places.environ:
         raise MissingDependency(
             f"${VARIABLE} names a Python that cannot run Lava:{listing}\n"
-            "unset it, or let it name a Python 3.10 that has lava-nc 0.10.0"
+            f"unset it, or let it name a Python 3.10 that has lava-nc {LAVA_VERSION}"
         )
     raise MissingDependency(
-        "no Python 3.10 with lava-nc 0.10.0 found; make one with: snnc lava setup\n"
+        f"no Python 3.10 with lava-nc {LAVA_VERSION} found; make one with: snnc lava setup\n"
         f"or let ${VARIABLE} name one. Tried:{listing or ' nothing to try'}"
     )
 

@@ -11,32 +11,37 @@ from collections.abc import Iterator
 
 import numpy as np
 from snnc.errors import Issue, unreachable
+from snnc.frontend import netx_layers
 from snnc.ir.graph import Reset
 from snnc.ir.program import INPUT, Accumulator, Layer, Program
 from snnc.ir.weights import IntArray, stored
 from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS, V_MAX
 
 from snnc_targets.loihi.bounds import image_bounds, largest_logit, lasting_bounds
-from snnc_targets.loihi.lowering import USUAL, Image, Lowering
+from snnc_targets.loihi.lowering import Image, Lowering
 from snnc_targets.loihi.plan import Form, image_form, lag_of_each, lasts, wait
 
 WEIGHT_MAX = 127  # signed 8 bits, without -128: Dense carries 2 w in 9 bits
 BIAS_BITS = 13  # of a bias mantissa, sign included
 BIAS_MIN, BIAS_MAX = -(1 << BIAS_BITS - 1), (1 << BIAS_BITS - 1) - 1
 BIAS_EXP_MAX = 7  # bias exponent, 3 bits; exponent 6 is one unit of current
-VTH_MAX = 131071  # threshold mantissa, 17 bits
+VTH_MAX = CURRENT_MAX  # threshold mantissa: 17 bits, as far as a membrane reaches
 DECAY_MAX = (1 << DECAY_BITS) - 1
-DELAY_MAX = 63  # 6 bits, `PyDelaySparseModelBitAcc`
+DELAY_MAX = 63  # steps, 6 bits: `PyDelaySparseModelBitAcc`
+CHIP_DELAY_MAX = netx_layers.DELAY_MAX  # on both chips: Davies 2018; lava-dl's netx for Loihi 2
 
 
-def issues(program: Program, how: Lowering = USUAL) -> tuple[Issue, ...]:
-    """Return every reason the program cannot run; empty when it can."""
+def issues(program: Program, how: Lowering, *, delay_max: int) -> tuple[Issue, ...]:
+    """Return every reason the program cannot run; empty when it can.
+
+    `delay_max`: the steps that a synapse can hold a spike, `DELAY_MAX` or `CHIP_DELAY_MAX`.
+    """
     lags = lag_of_each(program, how.image)
     found: list[Issue] = []
     for population in program.populations:
         found += _weights(population)
         found += _current(program, population)
-        found += _delays(population, lags)
+        found += _delays(population, lags, delay_max)
         match population:
             case Layer():
                 found += _threshold(population)
@@ -114,19 +119,21 @@ def _current(program: Program, population: Layer | Accumulator) -> Iterator[Issu
         )
 
 
-def _delays(population: Layer | Accumulator, lags: dict[str, int]) -> Iterator[Issue]:
+def _delays(
+    population: Layer | Accumulator, lags: dict[str, int], delay_max: int
+) -> Iterator[Issue]:
     for synapses in population.synapses:
         steps = wait(synapses, population.name, lags)
         own = f" and {synapses.delay} of their own" if synapses.delay else ""
-        if steps > DELAY_MAX:
+        if steps > delay_max:
             yield Issue(
                 synapses.name,
                 f"its spikes must wait {steps - synapses.delay} steps for the longer branch{own}, "
-                f"a synapse can hold them for {DELAY_MAX}",
+                f"a synapse can hold them for {delay_max}",
                 "make the shortcut span fewer layers, or the delay shorter",
                 "delay-range",
                 need=steps,
-                limit=DELAY_MAX,
+                limit=delay_max,
             )
 
 

@@ -54,7 +54,7 @@ from snnc.ir.program import (
 )
 from snnc.ir.weights import Csr, Dense
 
-from snnc_targets.loihi.lowering import USUAL, Image, Lowering
+from snnc_targets.loihi.lowering import Image, Lowering
 from snnc_targets.loihi.unrolled import Unrolling, unrolling
 
 
@@ -108,7 +108,7 @@ class Placed:
         return on_host and not lasts(self.population)
 
 
-def plan(program: Program, how: Lowering = USUAL) -> tuple[Placed, ...]:
+def plan(program: Program, how: Lowering) -> tuple[Placed, ...]:
     """Place every population of a program, in order. Names follow from the program alone."""
     lags = lag_of_each(program, how.image)
     names = _Names()
@@ -129,7 +129,7 @@ def plan(program: Program, how: Lowering = USUAL) -> tuple[Placed, ...]:
     return tuple(placed)
 
 
-def lag_of_each(program: Program, image: Image = Image.HOST) -> dict[str, int]:
+def lag_of_each(program: Program, image: Image) -> dict[str, int]:
     """Map each population's name to the step at which its first data arrives."""
     lags: dict[str, int] = {}
     for population in program.populations:

@@ -71,6 +71,10 @@ class Runner:
         report = progress if progress is not None else _ignore
         return concatenate(pool.run(jobs, lambda done: report(done, len(codes))))
 
+    def jobs(self, program: Program, samples: int) -> int:
+        """Return into how many programs a run of so many samples is cut."""
+        return -(-samples // self._size(program, samples))
+
     def _size(self, program: Program, samples: int) -> int:
         """Return how many samples one program runs: an equal share, if the disk allows."""
         return min(max(1, chunk_size(program) // self.workers), -(-samples // self.workers))

@@ -48,7 +48,7 @@ def _program_issues(program: Program) -> Iterator[Issue]:
     if not program.layers and not isinstance(program.readout, Accumulator):
         yield Issue("program", "has no layer", "compile a network", "empty")
         return
-    peaks = {INPUT: int(np.abs([coding.zero_point, coding.levels - coding.zero_point]).max())}
+    peaks = {INPUT: coding.peak}
     known: dict[str, Shape] = {INPUT: coding.shape}
     for population in program.populations:
         if population.name in known:
@@ -92,34 +92,13 @@ def _population_issues(
         yield Issue(name, "two of its bundles share a name", "rename one", "name")
     total = float(np.abs(population.bias.astype(np.float64)).max(initial=0.0))
     for bundle in population.synapses:
-        if bundle.source not in known:
-            yield Issue(name, f"reads {bundle.source!r}, which is not before it", "fix", "source")
-            continue
-        if [other.name for other in population.synapses].count(bundle.name) > 1:
-            yield Issue(bundle.name, f"{name} has two synapses of this name", "rename one", "name")
-        if bundle.delay < 0 or (bundle.delay and bundle.source == INPUT):
-            yield Issue(
-                bundle.name,
-                f"its delay is {bundle.delay}",
-                "use 0 or more, and 0 from the image, which is the same at every step",
-                "delay",
+        problems = list(_bundle_issues(bundle, population, known))
+        yield from problems
+        if not problems:
+            rows = np.abs(unpack(bundle.weight).astype(np.float64)).reshape(
+                bundle.weight.shape[0], -1
             )
-        if problems := list(weight_issues(bundle.name, bundle.weight)):
-            yield from problems
-            continue
-        try:
-            shape = _target_shape(bundle, known[bundle.source])
-            if shape != population.shape:
-                raise Broken(
-                    f"{bundle.name} yields {shape}, the layer is {population.shape}",
-                    "quantize again",
-                    "shape",
-                )
-        except Broken as broken:
-            yield Issue(name, *broken.args)
-            continue
-        rows = np.abs(unpack(bundle.weight).astype(np.float64)).reshape(bundle.weight.shape[0], -1)
-        total += float(rows.sum(axis=1).max(initial=0.0)) * peaks[bundle.source]
+            total += float(rows.sum(axis=1).max(initial=0.0)) * peaks[bundle.source]
     lasting = isinstance(population, Layer) and population.current_decay < FORGET
     if total * steps >= (LASTING if lasting else EXACT):
         yield Issue(
@@ -128,6 +107,36 @@ def _population_issues(
             "use smaller weights",
             "overflow",
         )
+
+
+def _bundle_issues(
+    bundle: Synapses, population: Layer | Accumulator, known: dict[str, Shape]
+) -> Iterator[Issue]:
+    if bundle.source not in known:
+        yield Issue(
+            population.name, f"reads {bundle.source!r}, which is not before it", "fix", "source"
+        )
+        return
+    if bundle.delay < 0 or (bundle.delay and bundle.source == INPUT):
+        yield Issue(
+            bundle.name,
+            f"its delay is {bundle.delay}",
+            "use 0 or more, and 0 from the image, which is the same at every step",
+            "delay",
+        )
+    if problems := list(weight_issues(bundle.name, bundle.weight)):
+        yield from problems
+        return
+    try:
+        shape = _target_shape(bundle, known[bundle.source])
+        if shape != population.shape:
+            raise Broken(
+                f"{bundle.name} yields {shape}, the layer is {population.shape}",
+                "quantize again",
+                "shape",
+            )
+    except Broken as broken:
+        yield Issue(population.name, *broken.args)
 
 
 def _target_shape(bundle: Synapses, source: Shape) -> Shape:

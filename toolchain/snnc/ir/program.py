@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
+
 from snnc.ir.graph import Reset
 from snnc.ir.weights import IntArray, IntWeight, Shape
 
@@ -34,6 +36,16 @@ class ImageInput:
     shape: Shape
     levels: int
     zero_point: IntArray  # (channels,)
+
+    @property
+    def peaks(self) -> IntArray:
+        """The largest |code| of each channel: (channels,)."""
+        return np.maximum(np.abs(self.zero_point), np.abs(self.levels - self.zero_point))
+
+    @property
+    def peak(self) -> int:
+        """The largest |code|."""
+        return int(self.peaks.max())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,3 +32,21 @@ def encode(coding: ImageInput, images: npt.NDArray[np.floating]) -> IntArray:
     codes = np.rint(images.astype(np.float64) * coding.levels).astype(np.int32)
     codes -= coding.zero_point.reshape(-1, *[1] * (len(coding.shape) - 1))
     return codes
+
+
+def check_codes(coding: ImageInput, codes: IntArray) -> None:
+    """Refuse codes (samples, *shape) that no image becomes: bounds of currents do not cover them.
+
+    Raises:
+        InvalidSetting: they have another shape, or one is outside the range of its channel.
+    """
+    if codes.shape[1:] != coding.shape:
+        raise InvalidSetting(
+            f"codes have shape {codes.shape}, the program reads (samples, *{coding.shape})"
+        )
+    zero_point = coding.zero_point.reshape(-1, *[1] * (len(coding.shape) - 1))
+    if ((codes < -zero_point) | (codes > coding.levels - zero_point)).any():
+        raise InvalidSetting(
+            f"codes reach from {codes.min()} to {codes.max()}, which no image in [0, 1] becomes; "
+            "use snnc.semantics.encode"
+        )

@@ -18,6 +18,7 @@ import numpy as np
 from snnc.errors import InvalidSetting, MissingDependency
 from snnc.ir.program import Layer, Program
 from snnc.ir.weights import IntArray
+from snnc.semantics.encode import check_codes
 from snnc.simulate.fast_counts import FanOuts, fan_outs
 from snnc.simulate.fast_emitted import step_bytes
 from snnc.simulate.fast_plan import MOST_BYTES, Plan, memory, parts, plan
@@ -37,8 +38,9 @@ def run(program: Program, codes: IntArray, *, raster: bool, counts: bool = True)
 
     Raises:
         MissingDependency: numba is not installed.
-        InvalidSetting: `raster` without `counts`.
+        InvalidSetting: `raster` without `counts`, or a code that no image becomes.
     """
+    check_codes(program.input, codes)
     size = step_bytes(len(codes))
     if len(codes) > 8 * size:
         return prepare(program, len(codes)).run(codes, raster=raster, counts=counts)
@@ -74,6 +76,7 @@ class Prepared:
 
     def run(self, codes: IntArray, *, raster: bool, counts: bool = True) -> Trace:
         """Run on encoded images (samples, *shape), see `run`."""
+        check_codes(self.program.input, codes)
         with ThreadPoolExecutor(processors()) as threads:
             return _run(
                 Work(kernels=self.kernels, threads=threads),

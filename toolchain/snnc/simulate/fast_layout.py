@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -119,8 +118,9 @@ def reach(layouts: Sequence[Layout], outputs: int) -> tuple[Offsets, Offsets]:
     """Return the largest and the least sum of weights of each output, (outputs,)."""
     most, least = np.zeros(outputs, dtype=np.int64), np.zeros(outputs, dtype=np.int64)
     for each in layouts:
-        for row, (first, last) in enumerate(pairwise(each.indptr)):
-            values = each.weight[first:last]
-            most[row] += np.maximum(values, 0).sum(dtype=np.int64)
-            least[row] += np.minimum(values, 0).sum(dtype=np.int64)
+        some = np.diff(each.indptr) > 0
+        if some.any():  # a row ends where the next one that is not empty starts
+            starts = each.indptr[:-1][some]
+            for sums, of_sign in ((most, np.maximum), (least, np.minimum)):
+                sums[some] += np.add.reduceat(of_sign(each.weight, 0), starts, dtype=np.int64)
     return most, least

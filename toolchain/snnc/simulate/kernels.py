@@ -8,8 +8,8 @@ threads share the work. (numba's own threads would come from a second OpenMP nex
 torch's: the two change each other's number of threads, and wait for work by spinning.)
 """
 
-# numba has no types
-# mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
+# vector code has no types
+# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 

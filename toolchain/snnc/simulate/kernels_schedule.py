@@ -11,9 +11,6 @@ least one of inputs of any kind, filled up with zeros. High planes have so few i
 one block of four does: the kernel has no branch there.
 """
 
-# numba has no types
-# mypy: disallow-untyped-decorators=False
-
 from __future__ import annotations
 
 import numpy as np

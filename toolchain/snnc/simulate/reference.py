@@ -12,6 +12,7 @@ from snnc.errors import unreachable
 from snnc.ir.graph import Reset
 from snnc.ir.program import INPUT, Layer, Program
 from snnc.ir.weights import IntArray
+from snnc.semantics.encode import check_codes
 from snnc.semantics.neuron import ALIGN, DECAY_BITS, V_MAX
 from snnc.simulate.activity import delayed, trace_from_rasters
 from snnc.simulate.currents import currents
@@ -19,7 +20,12 @@ from snnc.simulate.trace import Counts, Spikes, Trace
 
 
 def run(program: Program, codes: IntArray, *, raster: bool) -> Trace:
-    """Run a program on encoded images (samples, *shape); keep the spikes if `raster`."""
+    """Run a program on encoded images (samples, *shape); keep the spikes if `raster`.
+
+    Raises:
+        InvalidSetting: a code is none that an image becomes.
+    """
+    check_codes(program.input, codes)
     rasters: dict[str, Spikes] = {}
     for layer in program.layers:
         rasters[layer.name] = fire(layer, drive(program, layer, codes, rasters))

@@ -56,7 +56,7 @@ class _Adder:
 
 @compiled
 def accumulate(typingctx, sources, mixed, counts, memory, scratch, out, place, result):
-    """Add up the planes of one segment of a schedule (`fast_schedule`) at one position.
+    """Add up the planes of one segment of a schedule (`kernels_schedule`) at one position.
 
     `place` is (first source, first mixed input, first count, levels, levels of many inputs,
     position, end of the scratch in bytes, bytes of a pixel), `result` (first byte of plane 0
