@@ -119,12 +119,12 @@ def full() -> Plan:
         compared=(*(replace(vgg, sparsity=level) for level in SPARSITIES), conv, dense),
         lava=tuple(runs),
         sweeps={
-            "density": _sweep(vgg, sparsity=(0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)),
-            "images at once": _sweep(vgg, samples=(1, 4, 16, 32, 64, 128, 256)),
-            "steps T": _sweep(vgg, steps=(1, 2, 4, 8, 16, 32)),
-            "width": _sweep(vgg, width=(16, 32, 64, 128)),
+            "density": _sweep(vgg, sparsity=(0.0, 0.5, 0.8, 0.9, 0.95, 0.99)),
+            "images at once": _sweep(vgg, samples=(1, 4, 16, 64, 128)),
+            "steps T": _sweep(vgg, steps=(1, 2, 4, 8, 16)),
+            "width": _sweep(vgg, width=(16, 32, 64)),
         },
-        repetitions=5,
+        repetitions=4,
         sweep_repetitions=3,
     )
 

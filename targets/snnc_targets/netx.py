@@ -24,10 +24,10 @@ import io
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
-from snnc.errors import Refusal, unreachable
+from snnc.errors import Issue, Refusal, unreachable
 from snnc.frontend import netx_notes
 from snnc.frontend.netx_hdf5 import NOTES, h5py
 from snnc.frontend.netx_notes import BundleNotes, Notes, PopulationNotes, Readout, Storage
@@ -43,8 +43,41 @@ from snnc.ir.program import (
 )
 from snnc.ir.weights import Csr, unpack
 from snnc.semantics.neuron import ALIGN, CURRENT_MAX
+from snnc.targets.api import Exporter, Usage
 
+from snnc_targets.loihi.plan import message_bits
 from snnc_targets.netx_limits import driven_by_bias, issues, merged
+
+
+@final
+class NetxExporter(Exporter):
+    """Writes lava-dl's netx files."""
+
+    name = "netx"
+    summary = "lava-dl's HDF5 file of a network, which its netx runs with equal spikes"
+
+    def issues(self, program: Program) -> Sequence[Issue]:
+        """Return everything in the program that netx cannot express."""
+        return issues(program)
+
+    def write(self, program: Program, path: Path, *, force: bool) -> Usage:
+        """Write the file; say how to call lava-dl's `Network`.
+
+        Raises:
+            MissingDependency: h5py is not installed.
+            OutputExists, CannotWrite.
+        """
+        _write_file(program, path, force=force)
+        facts = usage(program)
+        network = ", ".join(f"{name}={value}" for name, value in arguments(program).items())
+        lines = (
+            "in lava-dl:",
+            f"  hdf5.Network(net_config={str(path)!r}, {network})",
+            f"  feed: {facts['feed']}",
+            f"  read: {facts['read']}; sample k starts at step {facts['lag']} + k * "
+            f"{program.steps}",
+        )
+        return Usage(facts=facts, lines=lines)
 
 
 def write_netx(program: Program, path: Path, *, force: bool) -> Mapping[str, object]:
@@ -58,6 +91,11 @@ def write_netx(program: Program, path: Path, *, force: bool) -> Mapping[str, obj
     """
     if found := issues(check_program(program)):
         raise Refusal("netx cannot express this program", found)
+    _write_file(program, path, force=force)
+    return usage(program)
+
+
+def _write_file(program: Program, path: Path, *, force: bool) -> None:
     module = h5py()
     buffer = io.BytesIO()
     with module.File(buffer, "w") as file:
@@ -67,7 +105,6 @@ def write_netx(program: Program, path: Path, *, force: bool) -> Mapping[str, obj
         file.create_dataset("simulation/Ts", data=1)
         file.create_dataset("simulation/tSample", data=program.steps)
     write_bytes(path, buffer.getvalue(), force=force)
-    return usage(program)
 
 
 def usage(program: Program) -> dict[str, object]:
@@ -80,16 +117,22 @@ def usage(program: Program) -> dict[str, object]:
     elif isinstance(program.populations[0].synapses[0].kind, FullyConnected):
         feed = "codes of the image, at every step, into port inp: flat, in (C, H, W) order"
     return {
-        "network": {
-            "input_message_bits": 0 if biased else message_bits(program.input),
-            "reset_interval": program.steps,
-            "reset_offset": 0 if biased else 1,
-        },
+        "network": arguments(program),
         "feed": feed,
         "read": "spikes of out_layer.neuron"
         if isinstance(program.populations[-1], Layer)
         else "v of out_layer.neuron, in units of 1/64, at the last step of a sample",
         "lag": lag,  # the first step of a sample is step `lag` at the output; lava-dl counts from 1
+    }
+
+
+def arguments(program: Program) -> dict[str, int]:
+    """Return the arguments of lava-dl's `Network` beside the file."""
+    biased = driven_by_bias(program)
+    return {
+        "input_message_bits": 0 if biased else message_bits(program.input),
+        "reset_interval": program.steps,
+        "reset_offset": 0 if biased else 1,
     }
 
 
@@ -207,3 +250,6 @@ def _notes(program: Program) -> Notes:
             for population in program.populations
         ),
     )
+
+
+EXPORTER = NetxExporter()

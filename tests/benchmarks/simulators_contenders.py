@@ -59,11 +59,15 @@ def _ours(network: Network) -> Run:
     from snnc.simulate import fast
 
     compiled = program(network)
+    plans: dict[int, fast.Prepared] = {}  # made in the first run of a batch, as torch's layouts are
 
     def run(codes: Codes, kept: Kept | None) -> Counts:
+        if len(codes) not in plans:
+            plans[len(codes)] = fast.prepare(compiled, len(codes))
+        plan = plans[len(codes)]
         if kept is None:
-            return fast.run(compiled, codes, raster=False, counts=False).logits
-        trace = fast.run(compiled, codes, raster=True)
+            return plan.run(codes, raster=False, counts=False).logits
+        trace = plan.run(codes, raster=True)
         rasters = [layer.raster for layer in trace.layers if layer.raster is not None]
         kept.append([r.sum(axis=1, dtype=np.int64).reshape(len(codes), -1) for r in rasters])
         return trace.logits

@@ -6,6 +6,7 @@ A program follows from its seed alone: `generate(seed, **kind)` repeats a failin
 import numpy as np
 import pytest
 from snnc import twin
+from snnc.errors import InvalidSetting
 from snnc.ir.graph import Reset
 from snnc.ir.program import FORGET
 from snnc.semantics.network import specified
@@ -64,3 +65,17 @@ def test_two_simulators_count_the_same_updates(kind):
         for one, other in zip(slow.layers, quick.layers, strict=True):
             np.testing.assert_array_equal(one.updated, other.updated, err_msg=f"seed {seed}")
             assert one.raster is None and other.raster is None
+
+
+@pytest.mark.parametrize("name", SIMULATORS)
+def test_a_simulator_refuses_codes_that_no_image_becomes(name):
+    program, codes = generate(0)
+    with pytest.raises(InvalidSetting, match=r"which no image in \[0, 1\] becomes"):
+        SIMULATORS[name](program, codes + program.input.levels + 1, raster=False)
+
+
+def test_a_prepared_program_refuses_codes_that_no_image_becomes():
+    program, codes = generate(0)
+    prepared = fast.prepare(program, len(codes))
+    with pytest.raises(InvalidSetting, match=r"which no image in \[0, 1\] becomes"):
+        prepared.run(codes + program.input.levels + 1, raster=False)

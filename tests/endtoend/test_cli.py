@@ -131,6 +131,26 @@ def test_a_target_that_places_neurons_on_cores_knows_the_hops(capsys, run_direct
     assert (here / "mapping.svg").read_text().startswith("<svg")
 
 
+def test_energy_counts_what_the_target_made_of_the_program(capsys, run_directory, tmp_path):
+    model = str(run_directory / "model.pt")
+    ways = {"host": ["-O", "convolutions=conv"], "graded": ["-O", "convolutions=sparse"]}
+    priced = {}
+    for image, others in ways.items():
+        here = tmp_path / image
+        chosen = ["-O", f"image={image}", *others]
+        assert main(["compile", model, "--target", "loihi", "-o", str(here), *chosen]) == 0
+        capsys.readouterr()
+        arguments = ("energy", here, "--samples", 5, "--profile", "loihi2-opsproxy")
+        priced[image] = answer(capsys, *arguments)
+    stored = {
+        image: {each["name"]: each["encoding"] for each in found["counts"]["bundles"]}
+        for image, found in priced.items()
+    }
+    assert (stored["host"]["conv2"], stored["graded"]["conv2"]) == ("conv", "sparse")
+    once, each_step = (found["estimates"][0]["input"] for found in priced.values())
+    assert (once["image_passes"], each_step["image_passes"]) == ("once", "per_step")
+
+
 def test_a_check_that_finds_something_ends_with_status_1(capsys, run_directory):
     model = str(run_directory / "model.pt")
     assert main(["check", model, "--target", "loihi2"]) == 1  # 3 steps are no power of two

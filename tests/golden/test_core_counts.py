@@ -22,7 +22,7 @@ from snnc_targets.loihi.lowering import Image
 from snnc_targets.loihi.partition import partition
 from snnc_targets.loihi.partition_loihi1 import axon_words
 from snnc_targets.loihi.partition_loihi2 import Rule
-from snnc_targets.loihi.words import Encoding
+from snnc_targets.loihi.words import Encoding, loihi1_sparse
 
 LOIHI1, LOIHI2 = chip.load("loihi1"), chip.load("loihi2")
 
@@ -117,6 +117,14 @@ def test_w3_our_search_takes_19_cores_where_nxtf_takes_16():
     found = cut(program, LOIHI1, image=Image.BIAS)
     assert cores(found) == [1, 3, 8, 6, 1]
     assert found.cuts[-1].words == 3_072  # nothing to share in the last layer: NxTF's number
+
+
+@pytest.mark.parametrize(
+    ("synapses", "bits", "words"),
+    [(6, 2, 1), (7, 1, 2), (6, 3, 2)],  # 10 + n (6 + b) = 58, 59 and 64 bits
+)
+def test_nxtfs_encoder_takes_one_word_more_where_fewer_than_6_bits_are_left(synapses, bits, words):
+    assert loihi1_sparse(LOIHI1, np.array([synapses]), 6, bits).tolist() == [words]
 
 
 def test_w2_pruning_saves_two_of_three_cores_on_loihi_1():

@@ -85,7 +85,9 @@ def judge(faults: Sequence[Fault]) -> Iterator[Verdict]:
 def applied(fault: Fault, root: Path) -> Iterator[None]:
     """Put one fault into the copy, and take it out again.
 
-    The file gets its old time back, so that caches of compiled kernels stay valid.
+    numba keeps kernels under a fingerprint of what they are made from, so a fault in them has
+    kernels of its own, and by the time of their file. The file gets its old time back, so that
+    those without a fault need not be compiled again.
     """
     path = root / fault.file
     text, stat = path.read_text(), path.stat()

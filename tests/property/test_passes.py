@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
-from snnc.errors import InvalidGraph
+from snnc.energy.ann import ann_counts_of_program
+from snnc.errors import InvalidFile, InvalidGraph
 from snnc.ir.check import check_graph, shapes
 from snnc.ir.graph import (
     Add,
@@ -26,9 +27,11 @@ from snnc.ir.graph import (
     Readout,
     Reset,
 )
-from snnc.ir.weights import floats, pack, stored, unpack
+from snnc.ir.program import ImageInput, Program, SpikeCount
+from snnc.ir.weights import floats, integers, pack, stored, unpack
 from snnc.passes import PREPARE, apply
 from snnc.passes.compile import compile_graph
+from snnc.passes.copies import COPIES, copied, copied_weights
 from snnc.passes.image import absorb, image_coding
 from snnc.passes.numbers import Bits, Numbers
 from snnc.passes.rounding import roundings
@@ -197,20 +200,24 @@ def test_quantize_fits_the_formats_and_costs_no_zero(graph):
 @fewer
 @given(graphs(), st.integers(0, 2**32 - 1))
 def test_at_every_width_all_formats_hold_with_a_search_and_without(bits, graph, seed):
-    numbers, prepared = Numbers(), apply(PREPARE, graph)
+    numbers, prepared, programs = Numbers(), apply(PREPARE, graph), []
     try:
-        plain = compile_graph(graph, numbers, bits=Bits(others=bits))
+        programs.append(compile_graph(graph, numbers, bits=Bits(others=bits)))
     except InvalidGraph as refusal:  # few bits may leave no weight, or no unit of the threshold
         assert {issue.code for issue in refusal.issues} <= {"scale-too-small", "current-range"}
         assert bits < 8
+    try:
+        found = search(prepared, numbers, images(graph, seed), bits=Bits(others=bits))
+    except InvalidGraph:
+        assert not programs
         reject()
-    found = search(prepared, numbers, images(graph, seed), bits=Bits(others=bits))
+    assert (found.before is None) == (not programs)
     zeros = {
         node.name: unpack(node.op.weight) == 0
         for node in prepared.nodes
         if isinstance(node.op, Conv2d | Linear)
     }
-    for program in (plain, found.program):
+    for program in (*programs, found.program):
         check_formats(program, numbers, weight_max=2 ** (bits - 1) - 1)
         for population in program.populations:
             for bundle in population.synapses:
@@ -250,9 +257,33 @@ def test_a_search_tells_the_errors_that_the_simulator_shows(graph, seed, bits):
     for layer, name in zip(trace.layers, fires, strict=True):
         wrong = abs(layer.raster.sum(axis=1) - floating[name].sum(axis=1)).mean() / graph.steps
         assert found.after[layer.name] == pytest.approx(wrong, rel=1e-12)  # summed in parts
-    spiking = [layer.name for layer in trace.layers]
-    after, before = ([each[name] for name in spiking] for each in (found.after, found.before))
-    assert np.mean(after) <= np.mean(before)
+    if found.before is not None:
+        spiking = [layer.name for layer in trace.layers]
+        after, before = ([each[name] for name in spiking] for each in (found.after, found.before))
+        assert np.mean(after) <= np.mean(before)
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        (3, "int instead of a table"),
+        (["a"], "list instead of a table"),
+        ({"a": 3}, "3 for 'a' instead of a name"),
+        ({"a": None}, "None for 'a' instead of a name"),
+    ],
+)
+def test_a_damaged_list_of_copies_is_refused(listed, said):
+    program = Program(
+        input=ImageInput(shape=(1,), levels=1, zero_point=integers([0])),
+        layers=(),
+        readout=SpikeCount(),
+        steps=1,
+        class_names=(),
+        provenance={COPIES: listed},
+    )
+    for reader in (copied, copied_weights, ann_counts_of_program):
+        with pytest.raises(InvalidFile, match=f"copied_synapses .*damaged .*{said}"):
+            reader(program)
 
 
 @quick

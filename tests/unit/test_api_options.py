@@ -59,7 +59,7 @@ def test_calibration_images_choose_the_scales():
     plain = snnc.compile(spiking(), target="reference", bits=3)
     fitted = snnc.compile(spiking(), target="reference", bits=3, calibration=images(16))
     assert program_bytes(plain) != program_bytes(fitted)
-    with pytest.raises(InvalidSetting, match="at least one image"):
+    with pytest.raises(InvalidSetting, match="two images or more"):
         snnc.compile(spiking(), target="reference", calibration=images(0))
 
 

@@ -232,3 +232,12 @@ def test_a_target_that_breaks_while_writing_leaves_nothing(tmp_path):
     with pytest.raises(Exception, match="No space left on device"):
         written(tmp_path / "build", Failing(refuses=False))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("options", [{"image": 5}, {"image": ["host"]}, {"image": None}, ["x"]])
+def test_options_that_are_no_texts_are_damage(tmp_path, options):
+    written(tmp_path / "build", LOIHI)
+    manifest = json.loads((tmp_path / "build" / MANIFEST).read_text())
+    (tmp_path / "build" / MANIFEST).write_text(json.dumps({**manifest, "options": options}))
+    with pytest.raises(InvalidFile, match="manifest.json is damaged; compile again"):
+        load_build(tmp_path / "build")

@@ -271,7 +271,9 @@ def test_two_synapses_of_a_layer_have_different_names():
     program, _ = saturating()
     down, slow, up, floor, ceiling = program.layers
     twice = replace(floor, synapses=(floor.synapses[0], floor.synapses[0]))
-    with pytest.raises(InvalidProgram, match=r"valid:\n  floor: two of its bundles share a name; rename one$"):
+    with pytest.raises(
+        InvalidProgram, match=r"valid:\n  floor: two of its bundles share a name; rename one$"
+    ):
         check_program(replace(program, layers=(down, slow, up, twice, ceiling)))
 
 

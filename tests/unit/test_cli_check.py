@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import click
@@ -27,6 +28,8 @@ from snnc.ir.weights import floats, pack
 from snnc.passes.compile import compile_graph
 from snnc.targets import registry
 from snnc.targets.build import write_build
+from snnc_targets.loihi import chip
+from snnc_targets.loihi.chip import Constant
 
 PLACES = {
     "reference": "snnc_targets.reference:TARGET",
@@ -147,13 +150,13 @@ def test_what_compiling_refuses_is_reported_in_the_same_shape(tmp_path):
 
 def test_chips_are_counted_against_what_is_there(model, monkeypatch):
     assert call(model, "--target", "loihi1", "--chips", 1)[0] == 0
-    small = "snnc_targets.loihi.partition_report.report"
-    from snnc_targets.loihi.partition_report import report
-
-    monkeypatch.setattr(small, lambda found: report(found) | {"chips": 3})
-    status, found = answer(model, "--target", "loihi1", "--chips", 2)
+    loihi1 = chip.load("loihi1")
+    one_core = replace(loihi1.constants[Constant.CORES_PER_CHIP], value=1)
+    constants = {**loihi1.constants, Constant.CORES_PER_CHIP: one_core}
+    monkeypatch.setattr(chip, "load", lambda name: replace(loihi1, constants=constants))
+    status, found = answer(model, "--target", "loihi1", "--chips", 1)
     (issue,) = found["issues"]
-    assert (status, issue["code"], issue["need"], issue["limit"]) == (1, "chips", 3, 2)
+    assert (status, issue["code"], issue["need"], issue["limit"]) == (1, "chips", 2, 1)
 
 
 def test_a_picture_is_written_whole_and_never_over_another_file(model, tmp_path):
@@ -182,6 +185,40 @@ def test_integers_cannot_be_narrowed_after_the_fact(tmp_path):
     save_program(tmp_path / "model.snnx", program, force=False)
     with pytest.raises(InvalidSetting, match="--bits cannot change them"):
         call(tmp_path / "model.snnx", "--target", "loihi1", "--bits", 4)
+
+
+def test_levels_are_refused_where_nothing_is_quantized(model, tmp_path):
+    target = registry.load("loihi1")
+    program = compile_graph(network(), target.numbers)
+    write_build(tmp_path / "build", target, program, None, force=False)
+    save_program(tmp_path / "model.snnx", program, force=False)
+    for integers in (tmp_path / "build", tmp_path / "model.snnx"):
+        with pytest.raises(InvalidSetting, match="--levels cannot change them"):
+            call(integers, "--target", "loihi1", "--levels", 15)
+    assert call(model, "--target", "loihi1", "--levels", 15)[0] == 0
+
+
+def test_a_build_is_checked_as_it_was_made_unless_options_are_given(tmp_path):
+    made = registry.load("loihi", {"image": "graded"})
+    program = compile_graph(network(), made.numbers)
+    build = tmp_path / "build"
+    write_build(build, made, program, None, force=False)
+
+    def image(*arguments):
+        return answer(build, "--target", *arguments)[1]["options"].get("image")
+
+    assert image("loihi") == "graded"
+    assert image("loihi", "-O", "image=host") == "host"
+    assert image("loihi1") is None  # another target has options of its own
+
+
+def test_a_target_draws_what_its_build_holds(model, tmp_path):
+    target = registry.load("loihi")
+    program = compile_graph(network(), target.numbers)
+    write_build(tmp_path / "build", target, program, None, force=False)
+    call(model, "--target", "loihi", "--picture", tmp_path / "cores.svg")
+    built = (tmp_path / "build" / "mapping.svg").read_bytes()
+    assert (tmp_path / "cores.svg").read_bytes() == built
 
 
 def test_fewer_bits_take_less_memory(model):

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from snnc.cli import execution
 from snnc.errors import InvalidSetting, TargetFailed, UnknownName
+from snnc.ir.check_program import check_program
+from snnc.ir.program import INPUT, Accumulator, FullyConnected, ImageInput, Program, Synapses
+from snnc.ir.weights import Dense, integers
 from snnc.simulate import reference
 from snnc.targets import registry
 from snnc.targets.api import Target
@@ -138,3 +141,17 @@ def test_one_wrong_spike_is_an_error(tmp_path, monkeypatch):
 def test_a_manner_without_sense_is_refused(wrong, problem):
     with pytest.raises(InvalidSetting, match=problem):
         Manner(**{"engine": "lava", **NONE, **wrong})
+
+
+def test_a_readout_alone_runs_on_its_target_too(tmp_path):
+    weight = Dense(integers([[1, -2], [3, 4]]))
+    bundle = Synapses(name="out", source=INPUT, weight=weight, kind=FullyConnected())
+    out = Accumulator(name="out", shape=(2,), synapses=(bundle,), bias=integers([0, 0]), scale=1.0)
+    image = ImageInput(shape=(2,), levels=3, zero_point=integers([0, 0]))
+    alone = Program(
+        input=image, layers=(), readout=out, steps=2, class_names=("a", "b"), provenance={}
+    )
+    made = replace(build(tmp_path, "reference"), program=check_program(alone))
+    ran = execution.execution(made, "target", **NONE)(integers([[1, 0], [0, 2], [3, 3]]))
+    assert ran.trace.logits.tolist() == [[2, 6], [-8, 16], [-6, 42]]
+    assert (ran.agreement["samples"], ran.agreement["layers"]) == (3, {})

@@ -187,6 +187,16 @@ def test_the_image_is_multiplied_once_or_at_every_step_as_the_profile_says():
     assert total(repeated) - total(kept) == pytest.approx(7 * 50 * 4.6e-12, rel=1e-9)
 
 
+def test_a_run_that_multiplied_the_image_at_every_step_pays_so_whatever_the_profile_says():
+    assert FP32.image_passes is ImagePasses.ONCE
+    ran = replace(counts(1000, macs=50, steps=8), image_every_step=True)
+    each = estimate(ran, FP32)
+    assert each.image_passes is ImagePasses.PER_STEP
+    assert each.parts[Part.INPUT].nominal == pytest.approx(8 * 50 * 4.6e-12, rel=EXACT)
+    stored = counts_from_json(counts_to_json(ran))
+    assert estimate(stored, FP32).parts[Part.INPUT] == each.parts[Part.INPUT]
+
+
 def test_each_end_of_the_band_is_the_sum_at_that_end_of_every_price():
     wide = replace(INT8.prices[Term.ADDITION], low=0.01e-12)
     profile = replace(INT8, prices={**INT8.prices, Term.ADDITION: wide})
@@ -381,7 +391,7 @@ def test_the_ratio_to_an_ann_is_that_of_the_totals():
 @pytest.mark.parametrize(
     ("change", "place"),
     [
-        ({"schema": 2}, "schema"),
+        ({"schema": 1}, "schema"),
         ({"samples": 0}, "samples"),
         ({"samples": -1}, "samples"),
         ({"steps": 1.5}, "steps"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from snnc.data import digits
-from snnc.errors import UnknownName
+from snnc.errors import TrainingFailed, UnknownName
 from snnc.ir.check import check_graph
 from snnc.ir.graph import (
     Add,
@@ -36,6 +36,7 @@ from snnc.passes.compile import compile_graph
 from snnc.passes.numbers import Bits, Numbers
 from snnc.quantization.search import search
 from snnc.semantics.encode import encode
+from snnc.semantics.neuron import CURRENT_MAX
 from snnc.simulate import reference
 
 NUMBERS = Numbers()
@@ -231,6 +232,60 @@ def test_what_leaves_its_format_comes_back(dataset):
     ]
     assert largest[1:] == [3, 3]
     assert np.abs(program.layers[1].bias).max() == NUMBERS.bias_max
+
+
+CHIP = Numbers(accumulator_max=CURRENT_MAX)  # the readout is a neuron
+
+
+def readout(bias, *, weight=1.0, steps=40):
+    """Return pixels -> spikes -> logits; 40 steps leave a logit a current of 131071 // 40."""
+    fire = Fire(threshold=floats(1.0), granularity=Granularity.LAYER, reset=Reset.ZERO, keep=1.0)
+    matrix = np.full((2, 4), weight)
+    nodes = (
+        Node("input", Input(shape=(4,)), ()),
+        Node("fc0", Linear(weight=pack(np.eye(4)), bias=floats(np.zeros(4))), ("input",)),
+        Node("fire", fire, ("fc0",)),
+        Node("fc1", Linear(weight=pack(matrix), bias=floats([bias, -bias])), ("fire",)),
+        Node("out", Readout(decision=Decision.MEMBRANE), ("fc1",)),
+    )
+    graph = check_graph(Graph(nodes=nodes, steps=steps))
+    scales = {"fc0": 100.0, "fc1": 100.0}
+    return graph, Deployment(numbers=CHIP, levels=1, bits=None, scales=scales)
+
+
+@pytest.mark.parametrize("bias", [50.0, 32.76, 32.75, 1e6])
+def test_a_bias_above_the_current_of_a_readout_gives_way_and_leaves_weights_alive(bias):
+    integer = IntegerNetwork(*readout(bias), TRIANGLE)
+    most = CURRENT_MAX // 40
+    assert most < CHIP.bias_max
+    integer.restore()
+    program = integer.deployment.program(integer.graph())  # refuses what leaves a format
+    assert (integer.weights[1] > 0).all()  # no sign turned, no row died
+    weight = np.abs(unpack(program.readout.synapses[0].weight)).sum(axis=1)
+    assert (np.abs(program.readout.bias) + weight <= most).all()
+    assert np.sign(program.readout.bias).tolist() == [1, -1]
+    assert (np.abs(program.readout.bias) >= 0.97 * most).all()
+
+
+def test_weights_that_round_to_0_stay_beside_a_bias_that_gives_way():
+    integer = IntegerNetwork(*readout(50.0, weight=0.001), TRIANGLE)
+    integer.restore()
+    assert integer.weights[1].tolist() == [0.001] * 8
+    assert (integer.biases[1] * 100).round().tolist() == [CURRENT_MAX // 40, -(CURRENT_MAX // 40)]
+
+
+def test_a_bias_that_fits_beside_its_weights_stays_to_the_last_unit():
+    graph, deployment = readout(32.70, weight=0.01)  # 3270 + 4 * 1 of 3276
+    integer = IntegerNetwork(graph, deployment, TRIANGLE)
+    integer.restore()
+    same_integers(deployment.program(integer.graph()), deployment.program(graph))
+
+
+def test_moving_currents_ends_with_an_error_where_it_does_not_help(monkeypatch):
+    integer = IntegerNetwork(*readout(0.0), TRIANGLE)
+    monkeypatch.setattr(IntegerNetwork, "_move_currents", lambda self, weights: True)
+    with pytest.raises(TrainingFailed, match="too large for its format; train with a lower rate"):
+        integer.restore()
 
 
 def test_a_deployment_without_all_scales_is_refused(dataset):

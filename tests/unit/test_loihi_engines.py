@@ -3,7 +3,10 @@
 import os
 
 import pytest
-from snnc_targets.loihi import TARGET, engines
+from snnc.targets.outside import Manner
+from snnc.testing.programs import generate
+from snnc_targets.loihi import TARGET, engines, interpreter
+from snnc_targets.loihi.runner import Runner
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,18 @@ def test_one_core_has_one_worker(monkeypatch):
 
 def test_the_target_offers_both_engines_and_lava_first():
     assert list(TARGET.engines) == ["lava", "inproc"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "started"),
+    [(1, 1), (4, 3), (5, 5), (9, 5)],  # four workers would get two samples each: three suffice
+)
+def test_a_run_names_the_workers_that_it_started(asked, started, monkeypatch, tmp_path):
+    program, codes = generate(3, samples=(5, 5))
+    monkeypatch.setattr(interpreter, "find", lambda places: tmp_path)
+    monkeypatch.setattr(Runner, "run", lambda self, *_, **__: "trace")
+    manner = Manner(engine="lava", workers=asked, timeout=None)
+    _, outside = engines.execute(
+        program, tmp_path, codes, manner=manner, raster=False, progress=None
+    )
+    assert outside.workers == started

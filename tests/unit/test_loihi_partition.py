@@ -1,6 +1,8 @@
 """Cores: what a chip file may hold, how layers are cut, and what is said about it."""
 
+import gc
 import json
+import weakref
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from importlib import resources
@@ -28,12 +30,22 @@ from snnc.ir.weights import Dense, integers, sparse
 from snnc.semantics import encode
 from snnc.simulate import reference
 from snnc.simulate.activity import fan_out as whole_fan_out
+from snnc_targets.loihi import LOIHI2 as LOIHI2_TARGET
 from snnc_targets.loihi import chip, loihi1, mapping, placement
 from snnc_targets.loihi.chip import Evidence, InvalidChip, Resource
 from snnc_targets.loihi.lowering import USUAL, USUAL_ON_CHIP, Convolutions, Image
+from snnc_targets.loihi.once import OncePerProgram
 from snnc_targets.loihi.partition import issues, partition, too_many_chips
 from snnc_targets.loihi.partition_report import report
-from snnc_targets.loihi.partition_tiles import fan_out, tiles, window, wiring
+from snnc_targets.loihi.partition_tiles import (
+    alike,
+    fan_out,
+    fan_out_of_window,
+    tile_count,
+    tiles,
+    window,
+    wiring,
+)
 from snnc_targets.loihi.picture import picture
 from snnc_targets.loihi.words import (
     Encoding,
@@ -485,6 +497,119 @@ def test_loihi1_refuses_what_its_dendrites_and_delays_cannot_hold():
     late = replace(second, synapses=(replace(second.synapses[0], delay=63),))
     found = loihi1.TARGET.issues(program(first, late, shape=(1,)))
     assert [(issue.code, issue.need, issue.limit) for issue in found] == [
-        ("dendrite-range", 38_100, 32_767),
         ("delay-range", 63, 62),
+        ("dendrite-range", 38_100, 32_767),
     ]
+
+
+def chain_with_shortcut(layers, delay=0):
+    """The last of so many layers reads the one before it, and the first."""
+    chain = [matrix("l0", INPUT, [[1]])]
+    chain += [matrix(f"l{i}", f"l{i - 1}", [[1]]) for i in range(1, layers)]
+    late = replace(matrix("late", "l0", [[1]]).synapses[0], delay=delay)
+    chain[-1] = replace(chain[-1], synapses=(*chain[-1].synapses, late))
+    return program(*chain, shape=(1,))
+
+
+@pytest.mark.parametrize(
+    ("layers", "delay", "found"),
+    [
+        (64, 0, []),  # spikes of l0 wait 62 steps for those of l62
+        (65, 0, [("delay-range", 63, 62)]),
+        (64, 1, [("delay-range", 63, 62)]),
+        (2, 70, [("delay-range", 70, 62)]),
+    ],
+)
+def test_loihi1_counts_what_spikes_wait_for_other_branches_once(layers, delay, found):
+    issues = loihi1.TARGET.issues(chain_with_shortcut(layers, delay))
+    assert [(issue.code, issue.need, issue.limit) for issue in issues] == found
+
+
+@pytest.mark.parametrize("numba", [True, False])
+def test_loihi1_shows_progress_and_refuses_no_sample(numba, monkeypatch, tmp_path):
+    if not numba:
+        monkeypatch.setattr(loihi1, "find_spec", lambda name: None)
+        monkeypatch.setattr(loihi1, "batch_size", lambda program: 64)
+    net = conv_net()
+    codes = encode.encode(net.input, np.random.default_rng(0).random((130, 2, 8, 8)))
+    seen = []
+    ran = loihi1.TARGET.execute(
+        net, tmp_path, codes, raster=True, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(64, 130), (128, 130), (130, 130)]
+    want = reference.run(net, codes, raster=True)
+    assert (ran.logits == want.logits).all()
+    for mine, theirs in zip(ran.layers, want.layers, strict=True):
+        assert (mine.raster == theirs.raster).all()
+    with pytest.raises(InvalidSetting, match="there is no sample to run"):
+        loihi1.TARGET.execute(net, tmp_path, codes[:0], raster=False)
+
+
+@pytest.mark.parametrize("target", [loihi1.TARGET, LOIHI2_TARGET], ids=lambda each: each.name)
+def test_a_build_is_laid_out_on_cores_once(target, monkeypatch, tmp_path):
+    cut = []
+
+    def counted(program, chip, **choices):
+        cut.append("stored" in choices or chip.name == "loihi1")
+        return partition(program, chip, **choices)
+
+    for module in (mapping, loihi1):
+        monkeypatch.setattr(module, "partition", counted)
+    net = conv_net()
+    assert target.issues(net) == ()
+    target.emit(net, tmp_path)
+    assert target.too_many_chips(net, 1) == []
+    assert target.picture(net) == (tmp_path / "mapping.svg").read_text(encoding="utf-8")
+    assert cut.count(True) == 1
+    assert len(cut) <= 2  # that, and on Loihi 2 the cheapest, which only the report names
+
+
+def test_what_was_computed_of_a_program_goes_with_it():
+    computed = []
+
+    def value(program, key):
+        computed.append(key)
+        return [key]
+
+    once = OncePerProgram(value)
+    net, other = conv_net(), conv_net()
+    assert once(net, 1) is once(net, 1)
+    assert (once(net, 2), once(other, 1)) == ([2], [1])
+    assert computed == [1, 2, 1]
+    alive = weakref.ref(net)
+    del net
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_partition_does_not_keep_its_program_alive():
+    net = conv_net()
+    loihi1.TARGET.issues(net)
+    LOIHI2_TARGET.issues(net)
+    alive = weakref.ref(net)
+    del net
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_boxes_that_are_alike_have_equal_fan_outs(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 4, 2)
+    stride, pad = (tuple(int(n) for n in rng.integers(low, 3, 2)) for low in (1, 0))
+    kernel = rng.integers(-1, 2, (4, 2, *sizes))
+    source = (4, 9, 8)
+    target = (
+        4,
+        *((n + 2 * p - k) // s + 1 for n, p, k, s in zip((9, 8), pad, sizes, stride, strict=True)),
+    )
+    kind = Convolution(stride=stride, padding=pad, groups=2)
+    synapses = Synapses(name="w", source="a", weight=Dense(integers(kernel)), kind=kind)
+    bundle = wiring(synapses, source, target, delayed=False)
+    seen = {}
+    for tile in ((4, 1, 1), (2, 2, 2), (3, 3, 1)):
+        for box in tiles(target, tile):
+            counts = fan_out_of_window(bundle, box)
+            first = seen.setdefault(alike(bundle, box), counts)
+            assert np.array_equal(first, counts)
+    assert len(seen) < sum(tile_count(target, t) for t in ((4, 1, 1), (2, 2, 2), (3, 3, 1)))

@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from snnc.cli import export as export_command
 from snnc.cli.export import export
 from snnc.cli.import_ import import_
 from snnc.errors import (
     InvalidFile,
+    Issue,
     MissingDependency,
     OutputExists,
     Refusal,
@@ -37,8 +37,13 @@ from snnc.ir.program import (
 )
 from snnc.ir.store import load_program, program_bytes, save_program
 from snnc.ir.weights import Dense, integers, sparse
+from snnc.targets import registry
+from snnc.targets.api import Exporter, Usage
 from snnc.targets.build import load_build
+from snnc.testing.programs import generate
+from snnc_targets.loihi.plan import message_bits
 from snnc_targets.netx import usage, write_netx
+from snnc_targets.netx_limits import issues
 
 ONE = Convolution(stride=(1, 1), padding=(0, 0), groups=2)
 
@@ -157,7 +162,7 @@ def test_the_usage_says_how_lava_dl_gets_the_same_spikes():
     }
     assert biased["lag"] == 4
     fed = usage(program(layer("out", (2,), bundle(INPUT, np.ones((2, 8))))))
-    assert fed["network"]["input_message_bits"] == 4
+    assert fed["network"]["input_message_bits"] == 5  # codes -3 to 12
     assert (fed["network"]["reset_offset"], fed["lag"]) == (1, 2)
 
 
@@ -268,11 +273,41 @@ def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
         write_netx(everything(), tmp_path / "b.net", force=False)
 
 
+def test_matrices_from_different_sources_and_of_different_delays_are_no_chain(tmp_path):
+    near = layer("near", (3,), bundle(INPUT, np.ones((3, 8))))
+    far = layer("far", (4,), bundle("near", np.ones((4, 3))))
+    both = layer(
+        "out", (2,), bundle("far", np.ones((2, 4))), bundle("near", np.ones((2, 3)), delay=2)
+    )
+    with pytest.raises(Refusal) as refused:
+        write_netx(program(near, far, both), tmp_path / "a.net", force=False)
+    assert codes_of(refused)[-1] == ("from near", "not-a-chain")
+
+
+def test_any_program_has_a_netx_file_or_reasons():
+    assert [len(issues(generate(seed)[0])) > 0 for seed in range(300)].count(True) > 100
+
+
+def test_graded_spikes_of_a_file_are_as_wide_as_those_of_a_build(tmp_path):
+    for levels, zero_point in ((1, 0), (15, 3), (255, 128), (7, 0)):
+        first = bundle(INPUT, np.ones((2, 8)))
+        fed = program(layer("out", (2,), first), levels=levels, zero_point=[zero_point] * 2)
+        bits = usage(fed)["network"]["input_message_bits"]
+        assert bits == message_bits(fed.input)
+        largest = max(levels - zero_point, zero_point)
+        assert -(2 ** (bits - 1)) <= -largest and largest <= 2 ** (bits - 1) - 1
+
+
 @pytest.fixture
 def offered(monkeypatch):
     """Offer the exporter, whether or not the installed package says so."""
-    point = EntryPoint("netx", "snnc_targets.netx:write_netx", export_command.GROUP)
-    monkeypatch.setattr(export_command, "entry_points", lambda group: [point])
+    points = [
+        EntryPoint("netx", "snnc_targets.netx:EXPORTER", registry.EXPORTERS),
+        EntryPoint("reference", "snnc_targets.reference:TARGET", registry.GROUP),
+    ]
+    monkeypatch.setattr(
+        registry, "entry_points", lambda *, group: [each for each in points if each.group == group]
+    )
 
 
 def run(command, *arguments):
@@ -300,6 +335,34 @@ def test_the_commands_export_and_import(tmp_path):
     assert load_program(again).steps == 4
     run(export, build, "-o", tmp_path / "c.net")
     assert (tmp_path / "c.net").read_bytes() == net.read_bytes()
+
+
+class Upper(Exporter):
+    """A format of another package, which says nothing about lava-dl."""
+
+    name = "upper"
+    summary = "for this test"
+
+    def issues(self, program):
+        return [Issue("hidden", "is there", "remove it", "hidden")] if program.steps == 3 else []
+
+    def write(self, program, path, *, force):
+        path.write_text("UPPER")
+        return Usage(facts={"letters": 5}, lines=("read it aloud",))
+
+
+def test_any_exporter_says_in_its_own_words_how_its_file_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "load_exporter", lambda name: Upper())
+    source, out = tmp_path / "a.snnx", tmp_path / "a.up"
+    save_program(source, everything(), force=False)
+    done = run(export, source, "--format", "upper", "-o", out, "--json")
+    assert json.loads(done.stdout) == {"file": str(out), "format": "upper", "letters": 5}
+    done = run(export, source, "--format", "upper", "-o", out)
+    assert done.stdout == f"wrote {out}\nread it aloud\n"
+    save_program(source, replace(everything(), steps=3), force=True)
+    with pytest.raises(Refusal, match="upper cannot express this program"):
+        run(export, source, "--format", "upper", "-o", tmp_path / "b.up")
+    assert not (tmp_path / "b.up").exists()
 
 
 @pytest.mark.usefixtures("offered")

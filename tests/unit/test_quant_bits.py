@@ -1,6 +1,7 @@
 """Widths and scales that a user gives: what they make of a layer, and what is refused."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from snnc.ir.graph import (
 )
 from snnc.ir.weights import Dense, floats, unpack
 from snnc.passes.numbers import Bits, Numbers
-from snnc.passes.quantize import quantize
+from snnc.passes.populations import populations
+from snnc.passes.quantize import coding_of, quantize
+from snnc.passes.scale import Limit, at_scale, formats, largest_scale, limit_of
 
 NUMBERS = Numbers()
 
@@ -128,6 +131,55 @@ def test_the_threshold_keeps_its_form_at_a_given_scale(reset, keep, threshold):
 def test_a_scale_that_breaks_a_format_is_refused_with_place_and_limit(bias, scale, message):
     with pytest.raises(InvalidGraph, match=re.escape(message)):
         quantize(network([0.5, 0.1], bias=bias), NUMBERS, scales={"hidden": scale})
+
+
+@pytest.mark.parametrize(("layer", "remedy"), [("first", "levels"), ("hidden", "calibration")])
+def test_weights_that_vanish_are_refused_with_a_remedy_for_what_they_read(layer, remedy):
+    with pytest.raises(InvalidGraph) as refusal:
+        quantize(network([0.5, 0.1]), NUMBERS, scales={layer: 1e-3})
+    (lost,) = (issue for issue in refusal.value.issues if "rounds to 0" in issue.problem)
+    assert lost.layer == layer
+    assert ("fewer levels" in lost.remedy) == (remedy == "levels")
+    assert ("calibration" in lost.remedy) == (remedy == "calibration")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "bias", "threshold", "numbers", "limit"),
+    [
+        ([0.5, 0.1], 0.0, 1.0, NUMBERS, Limit.WEIGHTS),
+        ([0.5, 0.1], 50.0, 1.0, NUMBERS, Limit.BIAS),
+        ([0.5, 0.1], 0.0, 100.0, NUMBERS, Limit.THRESHOLD),
+        ([0.5] * 2000, 0.0, 1.0, NUMBERS, Limit.CURRENT),
+    ],
+)
+def test_the_format_that_limits_a_scale_is_named(hidden, bias, threshold, numbers, limit):
+    graph = network(hidden, bias=bias, threshold=threshold)
+    found = populations(graph, coding_of(graph, 255))[1]
+    limits = formats(found, numbers, bits=None, steps=graph.steps)
+    assert limit_of(found, limits) is limit
+
+
+def test_a_current_that_rounding_makes_too_large_limits_the_scale():
+    """At 42 units 21 + 10 * 10.71 fits 130, but 21 + 10 * 11 does not."""
+    graph = network([0.5] + [0.255] * 10)
+    found = populations(graph, coding_of(graph, 255))[1]
+    limits = replace(formats(found, NUMBERS, bits=None, steps=4), weight_max=21, current_max=130)
+    assert limit_of(found, limits) is Limit.CURRENT
+    scale = largest_scale(found, limits)
+    assert 41 < scale < 42
+    whole = at_scale(found, limits, scale)  # refuses a current beyond the limit
+    assert np.abs(unpack(whole.synapses[0].weight)).sum() <= 130
+    roomy = replace(limits, current_max=131)
+    assert (limit_of(found, roomy), largest_scale(found, roomy)) == (Limit.WEIGHTS, 42.0)
+
+
+def test_the_current_of_the_image_is_a_limit_of_its_own():
+    graph = network(np.full(8, 0.5))
+    found = populations(graph, coding_of(graph, 255))[0]
+    limits = formats(found, Numbers(image_current_max=4095), bits=None, steps=4)
+    assert limit_of(found, limits) is Limit.IMAGE_CURRENT
+    few = populations(graph, coding_of(graph, 7))[0]
+    assert limit_of(few, limits) is Limit.WEIGHTS
 
 
 def test_a_current_that_could_wrap_is_refused_with_need_and_limit():

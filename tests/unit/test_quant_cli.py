@@ -8,6 +8,7 @@ import pytest
 from snnc.cli import main
 from snnc.ir.check import check_graph
 from snnc.ir.graph import (
+    Add,
     Conv2d,
     Decision,
     Fire,
@@ -156,6 +157,63 @@ def test_a_network_of_another_shape_is_refused(capsys, model, tmp_path):
     save_graph(tmp_path / "model.snn", check_graph(Graph(nodes=nodes, steps=2)), force=True)
     status, _, err = call(capsys, "--calibrate", "digits")
     assert status == 1 and "images of digits have shape (1, 8, 8)" in err
+
+
+def shared(first):
+    """Return a network whose sum after `first` is read by two, so that `first` is copied."""
+
+    def conv(weight):
+        return Conv2d(
+            weight=pack(np.asarray(weight)),
+            bias=floats(np.zeros(1)),
+            stride=(1, 1),
+            padding=(0, 0),
+            groups=1,
+        )
+
+    fire = Fire(threshold=floats(1.0), granularity=Granularity.LAYER, reset=Reset.ZERO, keep=1.0)
+    nodes = (
+        Node("input", Input(shape=(1, 3, 3)), ()),
+        Node("first", conv(first), ("input",)),
+        Node("relu1", fire, ("first",)),
+        Node("branch", conv(np.full((1, 1, 1, 1), 0.5)), ("relu1",)),
+        Node("add", Add(), ("branch", "first")),
+        Node("relu2", fire, ("add",)),
+        Node("last", conv(np.full((1, 1, 1, 1), 0.5)), ("relu2",)),
+        Node("flat", Flatten(), ("last",)),
+        Node("out", Readout(decision=Decision.MEMBRANE), ("flat",)),
+    )
+    return check_graph(Graph(nodes=nodes, steps=4))
+
+
+def test_copies_of_weights_are_told_in_words_and_as_json(capsys, model, tmp_path):
+    save_graph(tmp_path / "model.snn", shared([[[[2.0, 0.0], [1.0, 1.5]]]]), force=True)
+    status, out, _ = call(capsys)
+    assert status == 0
+    # 3 weights of first, as many in its copy, and one each of branch and last
+    assert "3 of 8 weights are copies made for sums that several layers read" in out
+    status, out, _ = call(capsys, "--force", "--json")
+    found = json.loads(out)
+    assert (found["copied_weights"], found["weights"]) == (3, 8)
+
+
+def test_a_network_without_copies_says_nothing_of_them(capsys, model):
+    status, out, _ = call(capsys)
+    assert status == 0 and "copies" not in out
+    assert json.loads(call(capsys, "--force", "--json")[1])["copied_weights"] == 0
+
+
+def test_weights_that_leave_bits_unused_are_told_with_the_remedy(capsys, model):
+    words = ["compile", "model.snn", "--target", "loihi2", "-o", "build"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "conv: weights use " in out and "--levels" in out and "image=graded" in out
+    assert main([*words, "--force", "--json"]) == 0
+    first, _ = json.loads(capsys.readouterr().out)["quantization"]["layers"]
+    assert first["limited_by"] == "image current"
+    assert f"{first['bits_used']} of {first['bits']}" in out
+    assert main([*words, "--force", "--levels", "7"]) == 0
+    assert "weights use" not in capsys.readouterr().out
 
 
 RECIPE = """

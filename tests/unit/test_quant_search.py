@@ -27,7 +27,9 @@ from snnc.ir.weights import Dense, floats, pack, unpack
 from snnc.passes import PREPARE, apply
 from snnc.passes.numbers import Bits, Numbers
 from snnc.passes.quantize import quantize
-from snnc.quantization.account import KEY, account_of
+from snnc.passes.rewrite import with_ops
+from snnc.passes.scale import Limit
+from snnc.quantization.account import KEY, account, account_of
 from snnc.quantization.calibrate import compile_accounted
 from snnc.quantization.search import search
 from snnc.quantization.sensitivity import sensitivities
@@ -194,6 +196,36 @@ def test_weights_too_large_for_their_format_are_refused_without_a_search_and_cli
     same_integers(found.program, quantize(found.graph, NUMBERS, scales=found.scales))
 
 
+def narrow(seed):
+    """Return a residual network whose weights are small beside the 1 of its shortcut."""
+    graph = residual(seed)
+    small = replace(graph["conv2"].op, weight=pack(unpack(graph["conv2"].op.weight) * 0.1))
+    return with_ops(graph, {"conv2": small})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_layer_that_rounding_would_silence_may_have_integers_at_another_scale(seed):
+    graph, bits = narrow(seed), Bits(others=2)
+    images = pictures(graph, 16)
+    with pytest.raises(InvalidGraph, match="conv2: every weight rounds to 0"):
+        quantize(graph, NUMBERS, bits=bits)
+    program, account = compile_accounted(graph, NUMBERS, images=images, bits=bits)
+    layer = next(each for each in program.layers if each.name == "conv2")
+    assert all(unpack(bundle.weight).any() for bundle in layer.synapses)
+    assert {each.measured.before for each in account.layers} == {None}
+    assert account_of(program) == account
+    columns, rows = account.rows()
+    assert [row[columns.index("error, no search")] for row in rows] == ["none"] * len(rows)
+
+
+def test_layers_without_integers_at_any_scale_are_refused_together():
+    tiny = np.full((4, 4), 1e-6)  # a bias of 1 fits up to 4095 units for one
+    graph = chain(np.eye(4), tiny, tiny, np.eye(4), biases=[0.0, 1.0, 1.0, 0.0])
+    with pytest.raises(InvalidGraph) as refusal:
+        search(graph, NUMBERS, pictures(graph, 4))
+    assert [issue.layer for issue in refusal.value.issues] == ["fc1", "fc2"]
+
+
 def test_the_same_images_give_the_same_integers():
     graph = residual(2)
     images = pictures(graph, 20)
@@ -223,8 +255,8 @@ def test_progress_is_told_layer_by_layer():
 
 def test_calibration_without_images_or_with_wrong_ones_is_refused():
     graph = residual(0)
-    with pytest.raises(InvalidSetting, match="at least one image"):
-        search(graph, NUMBERS, np.zeros((0, 2, 8, 8)))
+    with pytest.raises(InvalidSetting, match="two images or more"):
+        search(graph, NUMBERS, np.zeros((1, 2, 8, 8)))
     with pytest.raises(InvalidSetting, match="shape"):
         search(graph, NUMBERS, np.zeros((3, 1, 8, 8)))
     with pytest.raises(UnknownName, match="no layer named 'conv9'"):
@@ -277,6 +309,39 @@ def test_the_account_counts_what_saturated_and_what_vanished():
     assert all(len(row) == len(columns) for row in rows)
 
 
+def test_the_account_tells_what_leaves_bits_of_a_format_unused():
+    """255 levels of 16 pixels at 1 need 255 * 16 w <= 4095 units: w is 1, 2 bits of 8."""
+    graph = chain(np.ones((4, 16)), np.eye(4), np.eye(4))
+    narrow = Numbers(image_current_max=4095)
+    program, account = compile_accounted(graph, narrow, images=None)
+    first = account.layers[0]
+    assert (first.bits, first.used, first.limit) == (8, 2, Limit.IMAGE_CURRENT)
+    assert account.remarks == (first.remark,)
+    assert first.remark.startswith("fc0: weights use 2 of 8 bits, because the current that an")
+    assert "--levels" in first.remark and "image=graded" in first.remark
+    assert account.rows()[1][0][1] == "2 of 8" and account.rows()[1][1][1] == 8
+    assert account.to_json()["layers"][0]["bits_used"] == 2
+    assert account.to_json()["layers"][0]["limited_by"] == "image current"
+    assert account_of(program) == account
+    _, fewer = compile_accounted(graph, narrow, images=None, levels=2)
+    assert (fewer.layers[0].used, fewer.remarks) == (8, ())
+
+
+def test_one_bit_that_is_not_used_is_not_told():
+    graph = chain(np.ones((4, 16)), np.eye(4), np.eye(4))
+    _, account = compile_accounted(graph, Numbers(image_current_max=4095), images=None, levels=4)
+    assert (account.layers[0].used, account.remarks) == (7, ())
+
+
+def test_a_scale_chosen_far_below_the_formats_has_no_limit():
+    graph = chain(np.eye(4), np.eye(4), np.eye(4))
+    program = quantize(graph, NUMBERS, scales={"fc1": 20.0})
+    told = account(graph, NUMBERS, program, bits=None)
+    assert [each.limit for each in told.layers] == [Limit.THRESHOLD, None, Limit.WEIGHTS]
+    assert told.layers[1].used == 6 and "a smaller scale" in told.layers[1].remark
+    assert told.to_json()["layers"][1]["limited_by"] is None
+
+
 def test_the_account_of_a_search_is_complete_and_kept_in_the_program():
     graph = residual(0)
     program, account = compile_accounted(graph, NUMBERS, images=pictures(graph, 8))
@@ -288,6 +353,18 @@ def test_the_account_of_a_search_is_complete_and_kept_in_the_program():
     assert account_of(quantize(graph, NUMBERS)) is None
     columns, rows = account.rows()
     assert all(len(row) == len(columns) for row in rows)
+
+
+def test_the_account_of_an_older_program_says_nothing_of_unused_bits():
+    graph = chain(np.ones((4, 16)), np.eye(4), np.eye(4))
+    program, told = compile_accounted(graph, Numbers(image_current_max=4095), images=None)
+    layers = [
+        {key: value for key, value in each.items() if key not in ("bits_used", "limited_by")}
+        for each in told.to_json()["layers"]
+    ]
+    older = replace(program, provenance={KEY: {"layers": layers, "images": 0}})
+    assert told.remarks != () == account_of(older).remarks
+    assert [row[1] for row in account_of(older).rows()[1]] == [8, 8, 8]
 
 
 def test_a_damaged_account_is_refused():

@@ -181,3 +181,30 @@ def test_what_a_target_does_not_offer_is_refused(options, message):
 def test_a_target_without_choices_refuses_all_of_them():
     with pytest.raises(UnknownName, match="no option of target 'reference' named 'image'"):
         registry.load("reference", {"image": "bias"})
+
+
+def test_our_own_exporter_is_installed():
+    exporter = registry.load_exporter("netx")
+    assert (exporter.name, "netx" in exporter.summary) == ("netx", True)
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("a_module_that_does_not_exist:E", "'sound' needs 'a_module_that_does_not_exist'; install"),
+        ("broken_plugin:E", r"breaks while loading \(RuntimeError: no licence\)"),
+        ("odd_plugin:E", "odd_plugin:E is int, not an Exporter"),
+    ],
+)
+def test_an_exporter_that_does_not_load_is_a_deliberate_error(offered, plugin, place, problem):
+    plugin("broken_plugin", "raise RuntimeError('no licence')\n")
+    plugin("odd_plugin", "E = 3\n")
+    offered(("sound", place))
+    with pytest.raises(TargetFailedToLoad, match=problem):
+        registry.load_exporter("sound")
+
+
+def test_a_misspelt_format_gets_a_suggestion(offered):
+    offered(("netx", "snnc_targets.netx:EXPORTER"))
+    with pytest.raises(UnknownName, match="no format named 'netxx'; did you mean 'netx'"):
+        registry.load_exporter("netxx")

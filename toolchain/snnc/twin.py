@@ -100,7 +100,7 @@ class IntegerTwin(nn.Module):
         coding = self.program.input
         codes = torch.tensor(encode(coding, images.detach().cpu().numpy()), dtype=self.dtype)
         scaled = images.to(self.dtype) * coding.levels
-        return self.unroll(_straight_through(codes.to(images.device), scaled))[1]
+        return self.unroll(straight_through(codes.to(images.device), scaled))[1]
 
     def unroll(self, codes: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Run on codes (N, *shape) of the twin's dtype; return what is emitted and the logits.
@@ -152,7 +152,7 @@ def _bytes_of_a_sample(program: Program, dtype: torch.dtype) -> int:
     return program.steps * (sum(sizes) + 6 * max(sizes)) * dtype.itemsize
 
 
-def _straight_through(value: Tensor, differentiable: Tensor) -> Tensor:
+def straight_through(value: Tensor, differentiable: Tensor) -> Tensor:
     """Return `value` exactly, with the gradient of `differentiable`."""
     return value + (differentiable - differentiable.detach())  # the bracket is exactly 0
 
@@ -237,4 +237,4 @@ def _leak(x: Tensor, decay: int) -> Tensor:
         whole = (x / one).trunc_()
         rest = torch.sub(x, whole, alpha=one).mul_(kept / one).trunc_()
         exact = rest.add_(whole, alpha=kept)
-    return _straight_through(exact, x * (kept / one)) if x.requires_grad else exact
+    return straight_through(exact, x * (kept / one)) if x.requires_grad else exact

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
+from snnc.energy.count import Encoding
+from snnc.energy.lowering import Lowers
 from snnc.errors import Issue, unreachable
 from snnc.ir.program import Program
 from snnc.ir.weights import IntArray
@@ -17,6 +19,7 @@ from snnc.passes.numbers import Numbers
 from snnc.semantics.neuron import CURRENT_MAX, V_MAX
 from snnc.simulate.trace import Trace
 from snnc.targets.api import Choice, Progress, Target, checked_options
+from snnc.targets.cores import MapsCores
 from snnc.targets.outside import Manner, Outside, RunsOutside
 from snnc.targets.setup import Check, NeedsSetup
 
@@ -29,6 +32,7 @@ from snnc_targets.loihi import (
     interpreter,
     limits,
     mapping,
+    priced,
 )
 from snnc_targets.loihi.interpreter import Places
 from snnc_targets.loihi.lowering import (
@@ -40,11 +44,12 @@ from snnc_targets.loihi.lowering import (
     Image,
     Lowering,
 )
+from snnc_targets.loihi.partition import too_many_chips
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LoihiTarget(Target, NeedsSetup, RunsOutside):
+class LoihiTarget(Target, NeedsSetup, RunsOutside, MapsCores, Lowers):
     """Runs programs on Lava's fixed-point models, spike for spike as the specification says.
 
     With `chip`, whatever a chip could not do is an issue, though the simulation could.
@@ -64,8 +69,9 @@ class LoihiTarget(Target, NeedsSetup, RunsOutside):
     def choices(self) -> Sequence[Choice]:  # type: ignore[override]  # nobody assigns to it
         """How the image enters, and what carries convolutions."""
         usual = USUAL_ON_CHIP if self.chip else USUAL
+        possible = {k: v for k, v in IMAGE.items() if not (self.chip and k == Image.HOST.value)}
         return (
-            Choice(name="image", values=IMAGE, default=usual.image.value),
+            Choice(name="image", values=possible, default=usual.image.value),
             Choice(name="convolutions", values=CONVOLUTIONS, default=usual.convolutions.value),
         )
 
@@ -102,17 +108,34 @@ class LoihiTarget(Target, NeedsSetup, RunsOutside):
 
     def issues(self, program: Program) -> Sequence[Issue]:
         """Return every limit of Loihi's formats that the program breaks, and of the chip."""
-        found = limits.issues(program, self.how)
         if not self.chip:
-            return found
+            return limits.issues(program, self.how, delay_max=limits.DELAY_MAX)
         on_cores = mapping.on_cores(program, self.how)
-        return (*found, *hardware.issues(program, self.how), *on_cores.issues)
+        formats = mapping.formats(program, self.how)
+        return (*formats, *hardware.issues(program, self.how), *on_cores.issues)
 
     def emit(self, program: Program, directory: Path) -> Mapping[str, object]:
         """Write the generated Lava program; report what each layer became."""
         emit.emit(program, directory, self.how)
         choices = {"choices": costs.report(program, self.how)}
         return mapping.write(program, directory, self.how) | choices
+
+    @property
+    def image_every_step(self) -> bool:
+        """Whether the chip multiplies the image, at every step."""
+        return self.how.image is Image.GRADED
+
+    def encodings(self, program: Program) -> Mapping[tuple[str, str], Encoding]:
+        """Map (population, bundle) to how it is stored."""
+        return priced.encodings(program, self.how)
+
+    def picture(self, program: Program) -> str | None:
+        """Draw the cores of a Loihi 2."""
+        return mapping.drawn(mapping.on_cores(program, self.how))
+
+    def too_many_chips(self, program: Program, chips: int) -> Sequence[Issue]:
+        """Return an issue if the program needs more than so many Loihi 2."""
+        return too_many_chips(mapping.on_cores(program, self.how), chips)
 
     def execute(
         self,
@@ -157,7 +180,9 @@ class LoihiTarget(Target, NeedsSetup, RunsOutside):
         found = Check(
             name="Lava",
             ok=ready is not None,
-            detail=str(ready) if ready else f"no Python 3.10 with lava-nc {interpreter.LAVA_VERSION}",
+            detail=str(ready)
+            if ready
+            else f"no Python 3.10 with lava-nc {interpreter.LAVA_VERSION}",
             remedy="" if ready else _remedy(places),
         )
         tried = [

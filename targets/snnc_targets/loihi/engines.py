@@ -66,7 +66,9 @@ def execute(
         stall=manner.timeout if manner.timeout is not None else STALL,
     )
     trace = runner.run(program, directory, codes, raster=raster, progress=progress)
-    return trace, Outside(interpreter=str(python), workers=min(workers, runner.jobs(program, len(codes))))
+    return trace, Outside(
+        interpreter=str(python), workers=min(workers, runner.jobs(program, len(codes)))
+    )
 
 
 def workers_for(engine: str, samples: int) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from snnc.errors import CannotWrite, MissingDependency
 
-from snnc_targets.loihi.interpreter import INCOMPLETE, LAVA, VARIABLE, Places, answers
+from snnc_targets.loihi.interpreter import INCOMPLETE, LAVA, LAVA_VERSION, VARIABLE, Places, answers
 
 _GET_310 = (
     "no Python 3.10 found; get one with one of\n"
@@ -68,7 +68,7 @@ def _make(places: Places, directory: Path, progress: Callable[[str], None]) -> N
     try:
         progress(f"making {directory} with {base}")
         _run([str(base), "-m", "venv", str(directory)], places, "python -m venv")
-        progress(f"installing {LAVA}")
+        progress(f"installing lava-nc {LAVA_VERSION}")
         python = directory / "bin" / "python"
         install = [str(python), "-m", "pip", "install", "--disable-pip-version-check", LAVA]
         _run(install, places, f"pip install {LAVA}")

@@ -2,7 +2,8 @@
 
 No chip was at hand: each rule is what Intel's compiler or its notebooks are known to say, or
 what a chip has no means for. Sources: lava-dl's netx (`reset_interval on Loihi-2 Hardware has
-to be a power of 2`, image as bias), the compiler's warning on spikes at x = 256 n - 1 of a convolution, lava issue 501 (a layer of zeros).
+to be a power of 2`, image as bias), the compiler's warning on spikes at x = 256 n - 1 of a
+convolution, lava issue 501 (a layer of zeros).
 """
 
 from __future__ import annotations
@@ -56,13 +57,6 @@ def _neurons(place: Placed) -> Iterator[Issue]:
             "resets by subtraction, the chip's LIF resets to zero",
             "train with reset 'zero'; only Intel's own compiler takes other neurons",
             "soft-reset",
-        )
-    if any(bundle.form is Form.HOST for bundle in place.bundles):
-        yield Issue(
-            layer.name,
-            "the host would send a current to each neuron at every step, the chip takes none",
-            "choose image=bias or image=graded",
-            "image-on-host",
         )
 
 

@@ -7,8 +7,9 @@ simulator of this computer, and every report says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import final
@@ -17,19 +18,22 @@ import numpy as np
 from snnc.energy.count import Routing
 from snnc.energy.routing import KnowsRouting
 from snnc.errors import Issue
-from snnc.ir.program import INPUT, Accumulator, Layer, Program
+from snnc.ir.program import INPUT, Program
 from snnc.ir.weights import FloatArray, IntArray
 from snnc.passes.numbers import Numbers
 from snnc.semantics.neuron import ALIGN
 from snnc.simulate import reference
+from snnc.simulate.fast_emitted import step_bytes
 from snnc.simulate.trace import Trace
 from snnc.targets.api import Progress, Target
+from snnc.targets.cores import MapsCores
 
 from snnc_targets.batches import batch_size, in_batches
 from snnc_targets.loihi import bounds, chip, limits, partition_report, placement
 from snnc_targets.loihi.lowering import USUAL_ON_CHIP, Image
 from snnc_targets.loihi.mapping import PICTURE
-from snnc_targets.loihi.partition import Partition, partition
+from snnc_targets.loihi.once import OncePerProgram
+from snnc_targets.loihi.partition import Partition, partition, too_many_chips
 from snnc_targets.loihi.picture import picture
 
 RUNS = (
@@ -37,11 +41,13 @@ RUNS = (
     "toolchain runs Loihi 1"
 )
 CURRENT_MAX = (1 << 21) // (1 << ALIGN) - 1  # a dendrite adds up 21 bits: nengo-loihi, Q_BITS
-DELAY_MAX = 62  # steps, with 6 bits: Davies 2018
+
+
+Simulator = Callable[[IntArray], Trace]
 
 
 @final
-class Loihi1Target(Target, KnowsRouting):
+class Loihi1Target(Target, KnowsRouting, MapsCores):
     """Checks and maps programs for Loihi 1, and simulates them here."""
 
     name = "loihi1"
@@ -58,8 +64,8 @@ class Loihi1Target(Target, KnowsRouting):
 
     def issues(self, program: Program) -> Sequence[Issue]:
         """Return every limit of its formats and of its cores that the program breaks."""
-        found = [*limits.issues(program, USUAL_ON_CHIP), *_dendrites(program), *_delays(program)]
-        return (*found, *on_cores(program).issues)
+        formats = limits.issues(program, USUAL_ON_CHIP, delay_max=limits.CHIP_DELAY_MAX)
+        return (*formats, *_dendrites(program), *on_cores(program).issues)
 
     def emit(self, program: Program, directory: Path) -> Mapping[str, object]:
         """Write the picture of the cores; report them."""
@@ -91,16 +97,16 @@ class Loihi1Target(Target, KnowsRouting):
         Raises:
             InvalidSetting: there is no sample.
         """
-        if find_spec("numba") is not None:
-            from snnc.simulate import fast
+        simulate, size = _simulator(program, len(codes), raster)
+        return in_batches(lambda batch, _: simulate(batch), codes, size, progress)
 
-            return fast.run(program, codes, raster=raster)
-        return in_batches(
-            lambda batch, _: reference.run(program, batch, raster=raster),
-            codes,
-            batch_size(program),
-            progress,
-        )
+    def picture(self, program: Program) -> str:
+        """Draw the cores."""
+        return picture(on_cores(program))
+
+    def too_many_chips(self, program: Program, chips: int) -> Sequence[Issue]:
+        """Return an issue if the program needs more than so many chips."""
+        return too_many_chips(on_cores(program), chips)
 
     def routing(self, program: Program, spikes: Mapping[str, FloatArray]) -> Routing:
         """Return the hops of one inference; which core lies where is a model."""
@@ -109,7 +115,27 @@ class Loihi1Target(Target, KnowsRouting):
 
 def on_cores(program: Program) -> Partition:
     """Return the partition onto Loihi 1."""
-    return partition(program, chip.load("loihi1"), image=Image.BIAS)
+    return _partitions(program, Image.BIAS)
+
+
+def _partition(program: Program, image: Image) -> Partition:
+    return partition(program, chip.load("loihi1"), image=image)
+
+
+_partitions: OncePerProgram[Image, Partition] = OncePerProgram(_partition)
+
+
+def _simulator(program: Program, samples: int, raster: bool) -> tuple[Simulator, int]:
+    """Return what simulates a batch, and how many samples it takes at once."""
+    if find_spec("numba") is None:
+        run = partial(reference.run, program, raster=raster)
+        return run, batch_size(program)
+    from snnc.simulate import fast
+
+    size = 8 * step_bytes(samples)  # numba's simulator keeps 8 samples to a byte
+    if samples <= size:
+        return partial(fast.run, program, raster=raster), size
+    return partial(fast.prepare(program, samples).run, raster=raster), size
 
 
 def _dendrites(program: Program) -> Iterator[Issue]:
@@ -127,21 +153,6 @@ def _dendrites(program: Program) -> Iterator[Issue]:
                 need=largest,
                 limit=CURRENT_MAX,
             )
-
-
-def _delays(program: Program) -> Iterator[Issue]:
-    for cut in (*program.layers, program.readout):
-        if isinstance(cut, Layer | Accumulator):
-            for synapses in cut.synapses:
-                if synapses.delay > DELAY_MAX:
-                    yield Issue(
-                        synapses.name,
-                        f"its spikes wait {synapses.delay} steps, a synapse holds {DELAY_MAX}",
-                        "train with shorter delays",
-                        "delay-range",
-                        need=synapses.delay,
-                        limit=DELAY_MAX,
-                    )
 
 
 TARGET = Loihi1Target()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from snnc.errors import unreachable
+from snnc.errors import Issue, unreachable
 from snnc.ir.graph import Reset
 from snnc.ir.program import Accumulator, Layer, Program
 from snnc.ir.weights import nonzeros, stored
@@ -17,8 +17,9 @@ from snnc.semantics.neuron import ALIGN
 
 from snnc_targets.loihi import chip, hardware, limits, partition_report
 from snnc_targets.loihi.bounds import current_bounds
-from snnc_targets.loihi.emit import LAVA
-from snnc_targets.loihi.lowering import USUAL, Image, Lowering
+from snnc_targets.loihi.interpreter import LAVA
+from snnc_targets.loihi.lowering import Image, Lowering
+from snnc_targets.loihi.once import OncePerProgram
 from snnc_targets.loihi.partition import Partition, partition
 from snnc_targets.loihi.picture import picture
 from snnc_targets.loihi.plan import ON_HOST, Form, Placed, plan
@@ -33,12 +34,17 @@ def write(program: Program, directory: Path, how: Lowering) -> dict[str, object]
     A program that does not fit on cores has no picture.
     """
     found = on_cores(program, how)
-    if not found.issues:
-        (directory / PICTURE).write_text(picture(found), encoding="utf-8")
+    if (svg := drawn(found)) is not None:
+        (directory / PICTURE).write_text(svg, encoding="utf-8")
     return _report(program, how, found)
 
 
-def report(program: Program, how: Lowering = USUAL) -> dict[str, object]:
+def drawn(found: Partition) -> str | None:
+    """Return the picture of a partition; None where the program does not fit on cores."""
+    return None if found.issues else picture(found)
+
+
+def report(program: Program, how: Lowering) -> dict[str, object]:
     """Return the mapping of a program without issues, as JSON."""
     return _report(program, how, on_cores(program, how))
 
@@ -48,6 +54,10 @@ def on_cores(program: Program, how: Lowering) -> Partition:
 
     Synapses are stored as the processes that carry them: Conv, Dense or a sparse matrix.
     """
+    return _partitions(program, how)
+
+
+def _partition(program: Program, how: Lowering) -> Partition:
     stored = {
         (place.population.name, bundle.synapses.name): _stored(bundle.form)
         for place in plan(program, how)
@@ -55,6 +65,9 @@ def on_cores(program: Program, how: Lowering) -> Partition:
         if bundle.form not in ON_HOST
     }
     return partition(program, chip.load("loihi2"), image=_on_chip(how).image, stored=stored)
+
+
+_partitions: OncePerProgram[Lowering, Partition] = OncePerProgram(_partition)
 
 
 def _stored(form: Form) -> Encoding:
@@ -67,6 +80,11 @@ def _stored(form: Form) -> Encoding:
             return Encoding.SPARSE
 
 
+def formats(program: Program, how: Lowering) -> tuple[Issue, ...]:
+    """Return what a program breaks of a chip's formats."""
+    return limits.issues(program, how, delay_max=limits.CHIP_DELAY_MAX)
+
+
 def _on_chip(how: Lowering) -> Lowering:
     return replace(how, image=Image.BIAS) if how.image is Image.HOST else how
 
@@ -74,7 +92,7 @@ def _on_chip(how: Lowering) -> Lowering:
 def _report(program: Program, how: Lowering, found: Partition) -> dict[str, object]:
     placed = plan(program, how)
     there = _on_chip(how)
-    obstacles = (*limits.issues(program, there), *hardware.issues(program, there), *found.issues)
+    obstacles = (*formats(program, there), *hardware.issues(program, there), *found.issues)
     return {
         "runs": f"{LAVA}, fixed-point models, on this computer; no hardware is used",
         "steps": program.steps,

@@ -9,7 +9,7 @@ the fewest words over the whole layer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 import numpy as np
@@ -22,9 +22,10 @@ from snnc_targets.loihi.partition_tiles import (
     Box,
     Map,
     Wiring,
+    alike,
     biggest_first,
     fan_out,
-    fan_out_of_window,
+    stored_fan_out,
     tile_count,
     tiles,
     window,
@@ -37,6 +38,18 @@ from snnc_targets.loihi.words import (
     loihi1_runlength,
     loihi1_sparse,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """The lists of synapses that a bundle puts onto a core."""
+
+    axons: int  # lists, none of them empty
+    words: int  # of all
+    longest: int
+
+
+Known = dict[tuple[Wiring, tuple[int, ...]], Lists]  # on boxes that are alike
 
 
 def cut(
@@ -71,8 +84,10 @@ def _search(
     reach: Counts,
     soft_reset: bool,
 ) -> Cut:
+    known: Known = {}
+
     def use(box: Box) -> Use:
-        return _use(chip, wirings, encodings, reach, box, soft_reset)
+        return _use(chip, wirings, encodings, reach, box, soft_reset, known)
 
     alone = [Core(box=box, use=use(box)) for box in _hardest(shape, wirings, reach)]
     worst = max(alone, key=lambda core: len(exceeded(chip, core.use)))
@@ -125,7 +140,7 @@ def _at_least(
     whole = Box(*((0, size) for size in shape))
     each = chip.constant(Constant.SOFT_RESET_COMPARTMENTS) if soft_reset else 1
     bits = sum(
-        int(_stored(bundle, encoding, whole).sum()) * bundle.stored_bits
+        int(stored_fan_out(bundle, whole, encoding).sum()) * bundle.stored_bits
         for bundle, encoding in zip(wirings, encodings, strict=True)
     )
     words = bits // chip.constant(Constant.WORD_BITS)
@@ -177,24 +192,33 @@ def _use(
     reach: Counts,
     box: Box,
     soft_reset: bool,
+    known: Known,
 ) -> Use:
     """Return what a core uses that holds a box.
 
     A neuron with soft reset is two compartments and an axon with one synapse to itself.
     """
-    each = chip.constant(Constant.SOFT_RESET_COMPARTMENTS) if soft_reset else 1
-    lists = [
-        axon_words(chip, bundle, encoding, box, each)
-        for bundle, encoding in zip(wirings, encodings, strict=True)
-    ]
+    compartments = chip.constant(Constant.SOFT_RESET_COMPARTMENTS) if soft_reset else 1
+    lists = []
+    for bundle, encoding in zip(wirings, encodings, strict=True):
+        place = (bundle, alike(bundle, box))
+        if place not in known:
+            known[place] = _lists(axon_words(chip, bundle, encoding, box, compartments))
+        lists.append(known[place])
     own = box.neurons if soft_reset else 0
     return {
-        Resource.NEURONS: box.neurons * each,
-        Resource.AXONS_IN: sum(int((words > 0).sum()) for words in lists) + own,
+        Resource.NEURONS: box.neurons * compartments,
+        Resource.AXONS_IN: sum(each.axons for each in lists) + own,
         Resource.AXONS_OUT: int(reach[box.slices].sum()) + own,
-        Resource.SYNAPSE_WORDS: sum(int(words.sum()) for words in lists) + own,
-        Resource.WORDS_PER_AXON: max((int(words.max(initial=0)) for words in lists), default=0),
+        Resource.SYNAPSE_WORDS: sum(each.words for each in lists) + own,
+        Resource.WORDS_PER_AXON: max((each.longest for each in lists), default=0),
     }
+
+
+def _lists(words: Counts) -> Lists:
+    return Lists(
+        axons=int((words > 0).sum()), words=int(words.sum()), longest=int(words.max(initial=0))
+    )
 
 
 def axon_words(
@@ -208,7 +232,7 @@ def axon_words(
     delay = chip.constant(Constant.DELAY_BITS) if bundle.delayed else 0
     bits = bundle.stored_bits + delay
     index = loihi1_index_bits(chip, box.neurons * compartments - 1)
-    counts = _stored(bundle, encoding, box).reshape(-1)
+    counts = stored_fan_out(bundle, box, encoding).reshape(-1)
     matrix = isinstance(bundle.kind, FullyConnected)
     match encoding:
         case Encoding.DENSE if matrix:
@@ -220,11 +244,6 @@ def axon_words(
             return min(runs, key=lambda words: int(words.sum()))
         case _:
             return loihi1_sparse(chip, counts, index, bits)
-
-
-def _stored(bundle: Wiring, encoding: Encoding, box: Box) -> Counts:
-    """Return how many synapses each source neuron of a box's window stores."""
-    return fan_out_of_window(bundle, box, zeros=encoding is Encoding.DENSE)
 
 
 def _cheapest(chip: Chip, bundle: Wiring, found: Cut) -> Encoding:

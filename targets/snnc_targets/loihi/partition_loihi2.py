@@ -22,7 +22,6 @@ from math import ceil
 
 from snnc.errors import unreachable
 from snnc.ir.program import Convolution, FullyConnected
-from snnc.simulate.trace import Counts
 
 from snnc_targets.loihi.chip import Chip, Constant, Resource
 from snnc_targets.loihi.partition_cut import Core, Cut, Use, exceeded, fits, too_large
@@ -30,13 +29,17 @@ from snnc_targets.loihi.partition_tiles import (
     Box,
     Map,
     Wiring,
+    alike,
     biggest_first,
-    fan_out_of_window,
     groups,
+    stored_fan_out,
     tile_count,
     tiles,
 )
 from snnc_targets.loihi.words import Encoding, loihi2_axon, loihi2_kernel_row
+
+# the words and axons of a bundle on the core of a box, for boxes that are alike
+Known = dict[tuple[Wiring, Encoding, tuple[int, ...]], tuple[int, int]]
 
 
 class Rule(Enum):
@@ -118,8 +121,10 @@ def _cut(
     rule: Rule,
     to_matrix: bool,
 ) -> Cut:
+    known: Known = {}
+
     def use(box: Box) -> Use:
-        return _use(chip, wirings, encodings, box, to_matrix)
+        return _use(chip, wirings, encodings, box, to_matrix, known)
 
     tried: tuple[int, ...] = ()
     if shape[1:] == (1, 1):
@@ -217,15 +222,20 @@ def _use(
     encodings: Sequence[Encoding],
     box: Box,
     to_matrix: bool,
+    known: Known,
 ) -> Use:
     """Return what a core uses that holds a box.
 
     The memory of axons towards convolutions is not known and counts as none; that of axons
     towards matrices is one entry for each neuron.
     """
-    pairs = list(zip(wirings, encodings, strict=True))
-    words = sum(words_of(chip, bundle, encoding, box) for bundle, encoding in pairs)
-    axons = sum(_axons(bundle, encoding, box) for bundle, encoding in pairs)
+    words = axons = 0
+    for bundle, encoding in zip(wirings, encodings, strict=True):
+        place = (bundle, encoding, alike(bundle, box))
+        if place not in known:
+            known[place] = _memory(chip, bundle, encoding, box)
+        words += known[place][0]
+        axons += known[place][1]
     axon_map = box.neurons if to_matrix else 0
     return {
         Resource.NEURONS: box.neurons,
@@ -237,31 +247,24 @@ def _use(
     }
 
 
-def words_of(chip: Chip, bundle: Wiring, encoding: Encoding, box: Box) -> int:
-    """Return the synaptic memory that a bundle takes on the core of a box."""
+def _memory(chip: Chip, bundle: Wiring, encoding: Encoding, box: Box) -> tuple[int, int]:
+    """Return the words that a bundle takes on the core of a box, and its axons into it.
+
+    Into kernels leads one axon, for the published tables say 1 or 2.
+    """
     delay = chip.constant(Constant.DELAY_BITS) if bundle.delayed else 0
     match encoding, bundle.kind:
         case Encoding.CONV, Convolution() as kind:
             out, width, height, length = bundle.used.shape
-            return sum(
+            words = sum(
                 height
                 * length
                 * width
                 * loihi2_kernel_row(chip, last - first, bundle.signed_bits, kind.stride)
                 for _, (first, last) in groups(kind, out, box.channels)
             )
+            return words, 1
         case _:
-            counts = _matrix_fan_out(bundle, encoding, box)
-            return int(loihi2_axon(chip, counts, bundle.stored_bits + delay).sum())
-
-
-def _axons(bundle: Wiring, encoding: Encoding, box: Box) -> int:
-    """Return the axons into a box: into kernels one, for the published tables say 1 or 2."""
-    if encoding is Encoding.CONV:
-        return 1
-    return int((_matrix_fan_out(bundle, encoding, box) > 0).sum())
-
-
-def _matrix_fan_out(bundle: Wiring, encoding: Encoding, box: Box) -> Counts:
-    """Return how many synapses each source neuron of a box's window stores."""
-    return fan_out_of_window(bundle, box, zeros=encoding is Encoding.DENSE)
+            counts = stored_fan_out(bundle, box, encoding)
+            words = int(loihi2_axon(chip, counts, bundle.stored_bits + delay).sum())
+            return words, int((counts > 0).sum())

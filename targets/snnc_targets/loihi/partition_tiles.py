@@ -19,7 +19,7 @@ from snnc.ir.program import Convolution, FullyConnected, Synapses
 from snnc.ir.weights import Shape, stored, unpack
 from snnc.simulate.trace import Counts
 
-from snnc_targets.loihi.words import signed_bits, stored_bits
+from snnc_targets.loihi.words import Encoding, signed_bits, stored_bits
 
 Map = tuple[int, int, int]  # channels, rows, columns
 Span = tuple[int, int]  # first, and one past the last
@@ -155,6 +155,11 @@ def fan_out_of_window(bundle: Wiring, box: Box, *, zeros: bool = False) -> Count
             unreachable(bundle.kind)
 
 
+def stored_fan_out(bundle: Wiring, box: Box, encoding: Encoding) -> Counts:
+    """Return how many synapses each source neuron of a box's `window` stores: DENSE keeps zeros."""
+    return fan_out_of_window(bundle, box, zeros=encoding is Encoding.DENSE)
+
+
 def _between(bundle: Wiring, outputs: Span, *, zeros: bool) -> Counts:
     """Count the weights of some outputs for each input, those that are not zero or all."""
     first, last = outputs
@@ -187,7 +192,7 @@ def groups(kind: Convolution, out: int, channels: Span) -> Iterator[tuple[int, S
 def _spread(bundle: Wiring, kind: Convolution, box: Box, zeros: bool) -> Counts:
     """Add each tap's count to the source pixels that it reads for the positions of a box."""
     counts = _taps(bundle, kind, box.channels, zeros)
-    (step_y, step_x), (pad_y, pad_x) = kind.stride, kind.padding
+    step_y, step_x = kind.stride
     _, rows, columns = box.shape
     read = window(bundle, box)
     reached = np.zeros(
@@ -206,10 +211,31 @@ def _spread(bundle: Wiring, kind: Convolution, box: Box, zeros: bool) -> Counts:
                 kx : kx + (columns - 1) * step_x + 1 : step_x,
             ]
             positions += counts[:, ky, kx][:, None, None]
-    top = read.rows[0] - (box.rows[0] * step_y - pad_y)
-    left = read.columns[0] - (box.columns[0] * step_x - pad_x)
+    top, left = _cut_off(kind, box, read)
     _, height, width = read.shape
     return reached[:, top : top + height, left : left + width]
+
+
+def _cut_off(kind: Convolution, box: Box, read: Box) -> tuple[int, int]:
+    """Return how many rows and columns that a box would read lie above and left of the map."""
+    (step_y, step_x), (pad_y, pad_x) = kind.stride, kind.padding
+    top = read.rows[0] - (box.rows[0] * step_y - pad_y)
+    return top, read.columns[0] - (box.columns[0] * step_x - pad_x)
+
+
+def alike(bundle: Wiring, box: Box) -> tuple[int, ...]:
+    """Return all that `fan_out_of_window` of a bundle takes from a box.
+
+    A convolution does the same everywhere inside a map, so most of its boxes are alike.
+    """
+    match bundle.kind:
+        case FullyConnected():
+            return (*box.channels, *box.rows, *box.columns)
+        case Convolution() as kind:
+            read = window(bundle, box)
+            return (*box.channels, *box.shape[1:], *_cut_off(kind, box, read), *read.shape[1:])
+        case _:
+            unreachable(bundle.kind)
 
 
 def window(bundle: Wiring, box: Box) -> Box:

@@ -12,6 +12,7 @@ from snnc.ir.program import INPUT, Accumulator, Convolution, FullyConnected, Lay
 from snnc.ir.weights import Dense, Shape
 from snnc.semantics.neuron import ALIGN
 
+from snnc_targets.loihi.interpreter import LAVA_VERSION
 from snnc_targets.loihi.limits import BIAS_EXP_MAX, bias_exponent, image_exponent
 from snnc_targets.loihi.lowering import Image
 from snnc_targets.loihi.plan import ON_HOST, Bundle, Form, Placed
@@ -22,7 +23,11 @@ WIDTH = 96  # of a line, without its indentation
 def network_source(program: Program, placed: tuple[Placed, ...], image: Image) -> str:
     """Return the text of network.py."""
     variables = {place.population.name: place.variable for place in placed}
-    blocks = [_HEADER.format(steps=program.steps, lag=max(place.lag for place in placed))]
+    blocks = [
+        _HEADER.format(
+            lava=LAVA_VERSION, steps=program.steps, lag=max(place.lag for place in placed)
+        )
+    ]
     blocks.append(_image_values(program, placed, image))
     blocks.append(_BUILD)
     blocks += [_block(program, place, variables) for place in placed]
@@ -320,7 +325,7 @@ _HEADER = '''\
 
     python network.py --input images.npy --output results
 
-needs Python 3.10 and lava-nc 0.10.0 (see README.txt). Maps are (W, H, C) in Lava. The lag of a
+needs Python 3.10 and lava-nc {lava} (see README.txt). Maps are (W, H, C) in Lava. The lag of a
 layer is the step at which the first sample reaches it: every synapse takes one step.
 """
 

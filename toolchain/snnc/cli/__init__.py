@@ -18,7 +18,7 @@ import click
 
 from snnc import __version__
 from snnc.cli.lazy import LazyGroup
-from snnc.errors import Refusal, SnncError
+from snnc.errors import MissingDependency, Refusal, SnncError
 
 COMMANDS = {  # name -> (module, attribute, help); a module is imported only to run it
     "demo": ("snnc.cli.demo", "demo", "Run the whole chain on real digits and write a report."),
@@ -36,6 +36,15 @@ COMMANDS = {  # name -> (module, attribute, help); a module is imported only to 
     "targets": ("snnc.cli.targets", "targets", "List the installed targets."),
     "lava": ("snnc.cli.lava", "lava", "Set up Lava, which runs the loihi target."),
     "doctor": ("snnc.cli.doctor", "doctor", "Say what works on this machine and what is missing."),
+}
+
+OPTIONAL = {  # modules that commands import where they need them -> the extra that has them
+    "numba": "fast",
+    "h5py": "netx",
+    "PIL": "images",
+    "pydantic": "train",
+    "sklearn": "train",
+    "torch": "train",
 }
 
 
@@ -75,11 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = None  # nobody reads on: nothing to flush at exit
         return 1
+    except ModuleNotFoundError as error:
+        if error.name not in OPTIONAL:
+            raise
+        _show(MissingDependency(_missing(error.name)), as_json="--json" in arguments)
+        return 1
     except OSError as error:  # files raise CannotWrite: this is standard output itself
         sys.stdout = None
         click.echo(f"snnc: error: cannot print the result: {error.strerror}", err=True)
         return 1
     return status if isinstance(status, int) else 0  # newer clicks return an Exit's status
+
+
+def _missing(module: str) -> str:
+    return (
+        f"this needs {module}, which is not installed; install it with: "
+        f"pip install 'snnc[{OPTIONAL[module]}]'"
+    )
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -12,7 +12,6 @@ import click
 
 from snnc.cli.compile import (
     choices_option,
-    levels_option,
     model_argument,
     parsed_bits,
     parsed_options,
@@ -21,13 +20,13 @@ from snnc.cli.compile import (
 from snnc.cli.output import emit, force_option, json_option, note, table
 from snnc.cli.sources import load_network, trust_option
 from snnc.errors import InvalidSetting, Issue, Refusal
+from snnc.passes.quantize import PIXEL_LEVELS
 
 if TYPE_CHECKING:
     from snnc.ir.program import Program
     from snnc.passes.numbers import Bits
     from snnc.targets.api import Target
-
-PICTURE = "mapping.svg"  # in the files that a target emits
+    from snnc.targets.build import Build
 
 
 @click.command(epilog="Example: snnc check model.pt --target loihi2 --chips 1")
@@ -41,7 +40,11 @@ PICTURE = "mapping.svg"  # in the files that a target emits
     metavar="N or LAYER=N",
     help="Width of the weights, as for snnc compile.  [default: what the target has]",
 )
-@levels_option
+@click.option(
+    "--levels",
+    type=int,
+    help=f"Steps of grey the image is coded with.  [default: {PIXEL_LEVELS}]",
+)
 @click.option("--chips", type=click.IntRange(min=1), help="Refuse a network that needs more.")
 @click.option(
     "--picture",
@@ -56,7 +59,7 @@ def check(
     target: str,
     choices: tuple[str, ...],
     widths: tuple[str, ...],
-    levels: int,
+    levels: int | None,
     chips: int | None,
     picture: Path | None,
     trust: bool,
@@ -69,23 +72,28 @@ def check(
     """
     from snnc.ir.files import refuse_existing
     from snnc.targets import registry
+    from snnc.targets.build import load_build
 
     bits = parsed_bits(widths)
-    chosen = registry.load(target, parsed_options(choices))
+    build = load_build(model) if model.is_dir() else None
+    options: Mapping[str, str] = parsed_options(choices)
+    if build is not None and build.target == target and not options:
+        options = build.options
+    chosen = registry.load(target, options)
     if picture is not None:
         refuse_existing(picture, force=force)
     try:
-        program = _program(model, chosen, bits, levels, trust)
+        program = _program(model, build, chosen, bits, levels, trust)
         issues = list(chosen.issues(program))
     except Refusal as refusal:
         note(str(refusal).splitlines()[0])
         issues = list(refusal.issues)
     mapping: Mapping[str, Any] = {}
     if not issues:
-        mapping, drawn = _mapped(chosen, program)
-        issues = _too_many_chips(mapping, target, chips)
+        mapping = _mapping(chosen, program)
+        issues = [] if chips is None else _too_many_chips(chosen, program, chips)
         if picture is not None and not issues:
-            _write_picture(picture, drawn, target, force=force)
+            _write_picture(picture, chosen, program, force=force)
     result = {
         "target": target,
         "options": dict(chosen.options),
@@ -99,61 +107,56 @@ def check(
     emit(result, _accepted(model, target, program, mapping), as_json=as_json)
 
 
-def _program(model: Path, target: Target, bits: Bits | None, levels: int, trust: bool) -> Program:
+def _program(
+    model: Path,
+    build: Build | None,
+    target: Target,
+    bits: Bits | None,
+    levels: int | None,
+    trust: bool,
+) -> Program:
     """Return the integers to check: those of a build or a program, else compiled now."""
     from snnc.ir.store import load_program
     from snnc.passes.compile import compile_graph
-    from snnc.targets.build import load_build
 
-    if model.is_dir() or model.suffix == ".snnx":
-        if bits is not None:
-            raise InvalidSetting(
-                f"{model} holds integers already, so --bits cannot change them; pass the "
-                "checkpoint or the graph that they came from"
-            )
-        return load_build(model).program if model.is_dir() else load_program(model)
+    if build is not None or model.suffix == ".snnx":
+        for option, value in (("--bits", bits), ("--levels", levels)):
+            if value is not None:
+                raise InvalidSetting(
+                    f"{model} holds integers already, so {option} cannot change them; pass the "
+                    "checkpoint or the graph that they came from"
+                )
+        return load_program(model) if build is None else build.program
     graph = load_network(model, trust=trust)
-    return compile_graph(graph, target.numbers, levels=levels, bits=bits)
+    steps_of_grey = PIXEL_LEVELS if levels is None else levels
+    return compile_graph(graph, target.numbers, levels=steps_of_grey, bits=bits)
 
 
-def _mapped(target: Target, program: Program) -> tuple[Mapping[str, Any], bytes | None]:
-    """Return the mapping report that a build would hold, and its picture if it has one."""
+def _mapping(target: Target, program: Program) -> Mapping[str, Any]:
+    """Return the mapping report that a build would hold."""
     with tempfile.TemporaryDirectory(prefix="snnc-check-") as place:
-        mapping = target.emit(program, Path(place))
-        picture = Path(place) / PICTURE
-        return mapping, picture.read_bytes() if picture.is_file() else None
+        return target.emit(program, Path(place))
 
 
-def _write_picture(path: Path, drawn: bytes | None, target: str, *, force: bool) -> None:
+def _write_picture(path: Path, target: Target, program: Program, *, force: bool) -> None:
     from snnc.ir.files import write_bytes
+    from snnc.targets.cores import MapsCores
 
+    drawn = target.picture(program) if isinstance(target, MapsCores) else None
     if drawn is None:
         raise InvalidSetting(
-            f"target {target!r} maps no cores, so there is nothing to draw; leave --picture out"
+            f"target {target.name!r} maps no cores of this network, so there is nothing to draw; "
+            "leave --picture out"
         )
-    write_bytes(path, drawn, force=force)
+    write_bytes(path, drawn.encode("utf-8"), force=force)
 
 
-def _too_many_chips(mapping: Mapping[str, Any], target: str, chips: int | None) -> list[Issue]:
-    if chips is None:
-        return []
-    if "partition" not in mapping:
-        raise InvalidSetting(f"target {target!r} has no chips; leave --chips out")
-    partition = mapping["partition"]
-    if partition["chips"] <= chips:
-        return []
-    worst = max(partition["layers"], key=lambda layer: int(layer["cores"]))
-    return [
-        Issue(
-            worst["name"],
-            f"the network needs {partition['cores']} cores, {partition['cores_per_chip']} fit on "
-            f"a chip; this layer takes the most, {worst['cores']}",
-            "prune or narrow it, use fewer bits, or more chips",
-            "chips",
-            need=partition["chips"],
-            limit=chips,
-        )
-    ]
+def _too_many_chips(target: Target, program: Program, chips: int) -> list[Issue]:
+    from snnc.targets.cores import MapsCores
+
+    if not isinstance(target, MapsCores):
+        raise InvalidSetting(f"target {target.name!r} has no chips; leave --chips out")
+    return list(target.too_many_chips(program, chips))
 
 
 def _refused(model: Path, target: str, issues: Sequence[Issue]) -> str:

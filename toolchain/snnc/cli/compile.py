@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from snnc.ir.program import Program
     from snnc.passes.numbers import Bits, Numbers
     from snnc.quantization.account import Account
+    from snnc.targets.build import Build
 
 CALIBRATION = 64  # images: rates of most layers are known to a few per cent
 
@@ -103,8 +104,6 @@ def compile_(
 ) -> None:
     """Compile MODEL, a checkpoint (.pt) or a graph (.snn), to integers for a target."""
     from snnc.ir.files import refuse_existing
-    from snnc.ir.show import show, show_program
-    from snnc.quantization.calibrate import compile_accounted
     from snnc.targets import registry
     from snnc.targets.build import load_build, write_build
 
@@ -118,41 +117,46 @@ def compile_(
     refuse_existing(directory, force=force)
     graph = load_network(model, trust=trust)
     images = None if calibrate is None else _images(graph, calibrate, samples, data_root)
+    if tune is not None and images is not None:
+        program, account = _tuned(graph, chosen.numbers, tune, images, levels, bits, data_root)
+    else:
+        program, account = _compiled(graph, chosen.numbers, images, levels, bits, dump=dump)
+    write_build(directory, chosen, program, graph, force=force)
+    told, said = _told(directory, load_build(directory), account)
+    emit(told, said, as_json=as_json)
+
+
+def _compiled(
+    graph: Graph,
+    numbers: Numbers,
+    images: Images | None,
+    levels: int,
+    bits: Bits | None,
+    *,
+    dump: bool,
+) -> tuple[Program, Account]:
+    """Compile, telling how far it is; with `dump`, print the graph after each pass."""
+    from snnc.ir.show import show, show_program
+    from snnc.quantization.calibrate import compile_accounted
 
     def print_pass(name: str, after: Graph) -> None:
         note(f"# after {name}\n{show(after)}\n")
 
     if dump:
         note(f"# input\n{show(graph)}\n")
-    if tune is not None and images is not None:
-        program, account = _tuned(graph, chosen.numbers, tune, images, levels, bits, data_root)
-    else:
-        with progress("calibrating layers") as advance:
-            program, account = compile_accounted(
-                graph,
-                chosen.numbers,
-                images=images,
-                levels=levels,
-                bits=bits,
-                observe=print_pass if dump else None,
-                progress=advance,
-            )
+    with progress("calibrating layers") as advance:
+        program, account = compile_accounted(
+            graph,
+            numbers,
+            images=images,
+            levels=levels,
+            bits=bits,
+            observe=print_pass if dump else None,
+            progress=advance,
+        )
     if dump:
         note(f"# after quantize\n{show_program(program)}\n")
-    write_build(directory, chosen, program, graph, force=force)
-    build = load_build(directory)
-    emit(
-        {
-            "build": str(directory),
-            "target": target,
-            "options": dict(build.options),
-            "mapping": build.mapping,
-            "quantization": account.to_json(),
-        },
-        f"{show_program(program)}\n\n{_account_text(account)}\n\n"
-        f"wrote {directory}/ (simulate it: snnc simulate {directory})",
-        as_json=as_json,
-    )
+    return program, account
 
 
 def _tuned(
@@ -245,13 +249,42 @@ def _images(graph: Graph, name: str, samples: int | None, root: Path | None) -> 
     return split.images
 
 
-def _account_text(account: Account) -> str:
-    columns, rows = account.rows()
-    if account.worst is None:
-        return table(columns, rows)
-    return (
-        f"{table(columns, rows)}\n"
-        f"errors on {account.images} calibration images, in spikes / neuron / step; alone: how "
-        "far this layer's integers move the logits while all others are floats, in standard "
-        f"deviations\n{account.worst} hurts most"
+def _told(directory: Path, build: Build, account: Account) -> tuple[dict[str, object], str]:
+    """Return what to say of a build, for tools and for people."""
+    from snnc.ir.show import show_program
+    from snnc.ir.weights import nonzeros
+    from snnc.passes.copies import copied_weights
+
+    program = build.program
+    copies = copied_weights(program)
+    weights = sum(nonzeros(each.weight) for into in program.populations for each in into.synapses)
+    told = {
+        "build": str(directory),
+        "target": build.target,
+        "options": dict(build.options),
+        "mapping": build.mapping,
+        "quantization": account.to_json(),
+        "weights": weights,
+        "copied_weights": copies,
+    }
+    lines = [show_program(program), "", account_text(account)]
+    if copies:
+        lines.append(
+            f"{copies} of {weights} weights are copies made for sums that several layers read"
+        )
+    return told, "\n".join(
+        [*lines, "", f"wrote {directory}/ (simulate it: snnc simulate {directory})"]
     )
+
+
+def account_text(account: Account) -> str:
+    """Return the table of all layers and what is to be said of it, for people."""
+    columns, rows = account.rows()
+    lines = [table(columns, rows)]
+    if account.worst is not None:
+        lines.append(
+            f"errors on {account.images} calibration images, in spikes / neuron / step; alone: how "
+            "far this layer's integers move the logits while all others are floats, in standard "
+            f"deviations\n{account.worst} hurts most"
+        )
+    return "\n".join([*lines, *account.remarks])

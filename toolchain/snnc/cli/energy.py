@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from snnc.cli.output import emit, json_option
+from snnc.cli.output import emit, json_option, note
 from snnc.cli.sources import (
     data_options,
     load_network,
@@ -21,6 +21,8 @@ from snnc.cli.sources import (
 if TYPE_CHECKING:
     from snnc.energy.charge import Band
     from snnc.energy.estimate import Estimate
+    from snnc.targets.api import Target
+    from snnc.targets.build import Build
 
 
 @click.command(
@@ -57,6 +59,7 @@ def energy(
     from snnc.energy.ann import ann_counts, ann_counts_of_program
     from snnc.energy.count import count
     from snnc.energy.estimate import estimate
+    from snnc.energy.lowering import Lowers
     from snnc.energy.profiles import load_profile, names
     from snnc.energy.record import counts_to_json
     from snnc.energy.report import to_json
@@ -64,7 +67,6 @@ def energy(
     from snnc.semantics.encode import encode
     from snnc.simulate import fast
     from snnc.simulate.floating import activations
-    from snnc.targets import registry
     from snnc.targets.build import load_build
 
     chosen = [load_profile(name) for name in profiles or names()]
@@ -84,12 +86,20 @@ def energy(
         graph = load_network(ann, trust=trust)
         same_network(graph, loaded.graph, ann)
         baseline = ann_counts(graph, [activations(graph, images.images)])
-    target = registry.load(loaded.target, loaded.options)
-    knows = isinstance(target, KnowsRouting)
-    trace = fast.run(program, encode(program.input, images.images), raster=knows)
-    counts = count(program, trace, ann=baseline)
-    if isinstance(target, KnowsRouting):
-        counts = replace(counts, routing=target.routing(program, spikes_of(trace)))
+    target = _installed(loaded)
+    placed: KnowsRouting | None = target if isinstance(target, KnowsRouting) else None
+    codes = encode(program.input, images.images)
+    trace = fast.run(program, codes, raster=placed is not None)
+    lowers: Lowers | None = target if isinstance(target, Lowers) else None
+    counts = count(
+        program,
+        trace,
+        ann=baseline,
+        encodings={} if lowers is None else lowers.encodings(program),
+        image_every_step=lowers is not None and lowers.image_every_step,
+    )
+    if placed is not None:
+        counts = replace(counts, routing=placed.routing(program, spikes_of(trace)))
     estimates = [estimate(counts, profile) for profile in chosen]
     emit(
         {
@@ -103,6 +113,19 @@ def energy(
         "\n\n".join(_text(each) for each in estimates),
         as_json=as_json,
     )
+
+
+def _installed(build: Build) -> Target | None:
+    """Return the target of a build; None, and say so, if no installed package offers it."""
+    from snnc.targets import registry
+
+    if build.target not in registry.available():
+        note(
+            f"target {build.target!r} is not installed: hops stay unknown, and synapses are counted "
+            "as the program stores them"
+        )
+        return None
+    return registry.load(build.target, build.options)
 
 
 def _text(estimate: Estimate) -> str:

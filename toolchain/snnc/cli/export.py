@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
 from snnc.cli.output import emit, force_option, json_option
-
-GROUP = "snnc.exporters"  # entry points: functions (program, path, *, force) -> mapping
 
 
 @click.command(epilog="Example: snnc export model-loihi --format netx -o model.net")
@@ -23,20 +20,18 @@ def export(source: Path, form: str, out: Path, force: bool, as_json: bool) -> No
 
     What the format cannot express is listed, all of it, and nothing is written.
     """
-    from snnc.errors import UnknownName
+    from snnc.errors import Refusal
     from snnc.ir.store import load_program
+    from snnc.targets import registry
     from snnc.targets.build import load_build
 
-    offered = {point.name: point for point in entry_points(group=GROUP)}
-    if form not in offered:
-        raise UnknownName("format", form, offered)
+    exporter = registry.load_exporter(form)
     program = load_program(source) if source.is_file() else load_build(source).program
-    usage = offered[form].load()(program, out, force=force)
-    network = ", ".join(f"{name}={value}" for name, value in usage["network"].items())
-    lines = [
-        f"wrote {out}; in lava-dl:",
-        f"  hdf5.Network(net_config={str(out)!r}, {network})",
-        f"  feed: {usage['feed']}",
-        f"  read: {usage['read']}; sample k starts at step {usage['lag']} + k * {program.steps}",
-    ]
-    emit({"file": str(out), "format": form, **usage}, "\n".join(lines), as_json=as_json)
+    if issues := exporter.issues(program):
+        raise Refusal(f"{exporter.name} cannot express this program", issues)
+    usage = exporter.write(program, out, force=force)
+    emit(
+        {"file": str(out), "format": form, **usage.facts},
+        "\n".join([f"wrote {out}", *usage.lines]),
+        as_json=as_json,
+    )

@@ -65,8 +65,10 @@ def _graph(path: Path, trust: bool, as_json: bool) -> None:
 
 
 def _program(program: Program, extra: dict[str, object], as_json: bool) -> None:
+    from snnc.cli.compile import account_text
     from snnc.ir.show import show_program
     from snnc.ir.weights import nonzeros
+    from snnc.quantization.account import account_of
 
     text = show_program(program)
     layers = [
@@ -81,6 +83,9 @@ def _program(program: Program, extra: dict[str, object], as_json: bool) -> None:
         }
         for population in program.populations
     ]
+    told = account_of(program)
+    lines = [f"{key}: {value}" for key, value in extra.items() if key == "target"]
+    lines += [text] if told is None else [text, "", account_text(told)]
     emit(
         {
             "kind": "program",
@@ -90,6 +95,6 @@ def _program(program: Program, extra: dict[str, object], as_json: bool) -> None:
             "show": text,
             **extra,
         },
-        "\n".join([*(f"{key}: {value}" for key, value in extra.items() if key == "target"), text]),
+        "\n".join(lines),
         as_json=as_json,
     )

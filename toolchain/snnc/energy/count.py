@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -114,8 +115,10 @@ class Timing:
 class Counts:
     """Everything that pricing needs. `routing` and `timing` are None where unknown, not 0.
 
-    `covariance` is over the samples, between the quantities in `QUANTITIES` (n - 1; None for
-    one sample): a price is linear in the counts, so it gives the spread of any price.
+    `image_every_step` says that what ran multiplies the image at every step; where it is False
+    the profile decides how often that is counted. `covariance` is over the samples, between
+    the quantities in `QUANTITIES` (n - 1; None for one sample): a price is linear in the counts,
+    so it gives the spread of any price.
     """
 
     samples: int
@@ -126,6 +129,7 @@ class Counts:
     ann: AnnCounts
     routing: Routing | None = None
     timing: Timing | None = None
+    image_every_step: bool = False
 
 
 QUANTITIES = (
@@ -139,11 +143,20 @@ QUANTITIES = (
 )  # those that differ between samples, in the order of `Counts.covariance`
 
 
-def count(program: Program, trace: Trace, *, ann: AnnCounts) -> Counts:
+def count(
+    program: Program,
+    trace: Trace,
+    *,
+    ann: AnnCounts,
+    encodings: Mapping[tuple[str, str], Encoding] = MappingProxyType({}),
+    image_every_step: bool = False,
+) -> Counts:
     """Return the operation counts of a run.
 
     `ann` holds those of the ordinary network that the run is to be compared with:
     `snnc.energy.ann.ann_counts` measures them, `ann_counts_of_program` has the dense ones.
+    `encodings` maps (population, bundle) to how a target stores what it stores otherwise than
+    the program; it and `image_every_step` come from `snnc.energy.lowering.Lowers`.
 
     Raises:
         InvalidSetting: the trace is empty, or of another program.
@@ -157,7 +170,8 @@ def count(program: Program, trace: Trace, *, ann: AnnCounts) -> Counts:
         for synapses in population.synapses:
             events = _events(delivered[population.name, synapses.name])
             source = program.shape_of(synapses.source)
-            bundles.append(_bundle(synapses, population.name, source, events))
+            kept = encodings.get((population.name, synapses.name), encoding(synapses))
+            bundles.append(_bundle(synapses, population.name, source, events, kept))
             totals[bundles[-1].quantity] += events
         spikes, active = _activity(activity.get(population.name), population.size, trace)
         inactive = trace.steps * population.size - active
@@ -181,6 +195,7 @@ def count(program: Program, trace: Trace, *, ann: AnnCounts) -> Counts:
         populations=tuple(populations),
         covariance=_covariance([totals[quantity] for quantity in QUANTITIES]),
         ann=ann,
+        image_every_step=image_every_step,
     )
 
 
@@ -195,12 +210,14 @@ def encoding(synapses: Synapses) -> Encoding:
             unreachable(synapses.kind)
 
 
-def _bundle(synapses: Synapses, population: str, source: Shape, events: PerSample) -> BundleCounts:
+def _bundle(
+    synapses: Synapses, population: str, source: Shape, events: PerSample, kept: Encoding
+) -> BundleCounts:
     return BundleCounts(
         name=synapses.name,
         population=population,
         source=synapses.source,
-        encoding=encoding(synapses),
+        encoding=kept,
         weights=prod(synapses.weight.shape),
         stored=nonzeros(synapses.weight),
         connections=int(fan_out(synapses, source).sum()),

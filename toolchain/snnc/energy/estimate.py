@@ -60,8 +60,8 @@ class Estimate:
     """The energy (or the operations) of one inference under one profile.
 
     `input_once` and `input_per_step` price the multiply-accumulates on the image, computed
-    once and kept or computed at every step; `profile.image_passes` says which of the two is
-    in `items`. Both are None where the profile has no price for them.
+    once and kept or computed at every step; `image_passes` says which of the two is in
+    `items`. Both are None where the profile has no price for them.
     """
 
     profile: Profile
@@ -74,6 +74,11 @@ class Estimate:
     baselines: tuple[Baseline | AbsentBaseline, ...]  # empty unless the profile offers one
 
     @property
+    def image_passes(self) -> ImagePasses:
+        """How often the image is multiplied: as the run did it, else as the profile says."""
+        return _image_passes(self.counts, self.profile)
+
+    @property
     def parts(self) -> dict[Part, Band]:
         """The sum of the items of each part that has any."""
         found = dict.fromkeys(item.part for item in self.items)
@@ -82,7 +87,7 @@ class Estimate:
 
 def estimate(counts: Counts, profile: Profile) -> Estimate:
     """Price counts under a profile."""
-    passes = _passes(profile, counts.steps)
+    passes = _passes(_image_passes(counts, profile), counts.steps)
     items, unpriced = charge(counted(counts, passes), profile)
     macs = sum(bundle.events.mean for bundle in counts.bundles if bundle.reads_image)
     mac = profile.prices.get(Term.MAC)
@@ -135,14 +140,18 @@ def recompute(case: Case, profile: Profile) -> Band:
     return priced(summarise(*charge(quantities, profile)))
 
 
-def _passes(profile: Profile, steps: int) -> int:
-    match profile.image_passes:
+def _image_passes(counts: Counts, profile: Profile) -> ImagePasses:
+    return ImagePasses.PER_STEP if counts.image_every_step else profile.image_passes
+
+
+def _passes(image: ImagePasses, steps: int) -> int:
+    match image:
         case ImagePasses.ONCE:
             return 1
         case ImagePasses.PER_STEP:
             return steps
         case _:
-            unreachable(profile.image_passes)
+            unreachable(image)
 
 
 def _routing(counts: Counts) -> Routing | None:

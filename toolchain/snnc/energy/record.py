@@ -27,7 +27,7 @@ from snnc.energy.sampled import Sampled
 from snnc.energy.table import Table
 from snnc.errors import Issue, Refusal
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class InvalidCounts(Refusal):
@@ -60,6 +60,7 @@ def counts_from_json(data: Mapping[str, object]) -> Counts:
         ann=_ann(top.table("ann")),
         routing=_routing(top.table("routing")) if top.has("routing") else None,
         timing=_timing(top.table("timing")) if top.has("timing") else None,
+        image_every_step=top.truth("image_every_step"),
     )
     top.close()
     if not (counts.samples and counts.steps):

@@ -43,7 +43,7 @@ def to_json(estimate: Estimate) -> dict[str, object]:
             for item in estimate.items
         ],
         "input": {
-            "image_passes": profile.image_passes.value,
+            "image_passes": estimate.image_passes.value,
             "once": estimate.input_once and asdict(estimate.input_once),
             "per_step": estimate.input_per_step and asdict(estimate.input_per_step),
         },

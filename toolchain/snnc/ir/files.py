@@ -16,10 +16,12 @@ def write_bytes(path: Path, content: bytes, *, force: bool) -> None:
     """Write a file under a temporary name, then rename it into place.
 
     Raises:
-        OutputExists: the path exists and `force` is False.
+        OutputExists: the path exists and `force` is False, or it is no file.
         CannotWrite: the file system refused.
     """
     refuse_existing(path, force=force)
+    if path.exists() and not path.is_file():
+        raise OutputExists(f"{path} is no file, so nothing is written there; choose another path")
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

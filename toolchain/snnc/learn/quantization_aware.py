@@ -14,7 +14,7 @@ still reaches it; a bias or a current that left its format likewise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from snnc.errors import UnknownName
+from snnc.errors import TrainingFailed, UnknownName
 from snnc.ir.graph import Conv2d, Graph, Linear, Op
 from snnc.ir.program import INPUT, Accumulator, Program
 from snnc.ir.weights import (
@@ -46,9 +46,10 @@ from snnc.passes.populations import FloatBundle, FloatPopulation, populations
 from snnc.passes.quantize import quantize
 from snnc.passes.rewrite import with_ops
 from snnc.passes.scale import Formats, formats
-from snnc.twin import IntegerTwin
+from snnc.twin import IntegerTwin, straight_through
 
 INSIDE = 0.99  # of its limit, where a current that left its format is put
+ROUNDS = 1000  # of moving currents: after 552 even a weight of 127 is below 1/2 at 0.99 each
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +95,7 @@ def finetune_integers(
     Raises:
         InvalidGraph: the graph cannot become a program at these scales, or training made all
             weights of a layer round to 0.
-        TrainingFailed: a loss is not finite.
+        TrainingFailed: a loss is not finite, or see `IntegerNetwork.restore`.
     """
     network = IntegerNetwork(prepared, deployment, surrogate).to(context.machine.device)
     network.restore()
@@ -153,14 +154,14 @@ class IntegerNetwork(nn.Module):
             name = f"drives.{i}.bias"
             whole = integers[name]
             moving = (bias * place.scale).reshape(whole.shape).to(whole.dtype)
-            integers[name] = _straight_through(whole, moving)
+            integers[name] = straight_through(whole, moving)
             for j, bundle in enumerate(place.bundles):
                 name = f"drives.{i}.weight_{j}"
                 whole = integers[name]
                 moving = next(weights) * bundle.gain.to(images.device)
                 dense = whole.new_zeros(whole.numel())
                 dense = dense.index_put((bundle.index.to(images.device),), moving.to(whole.dtype))
-                integers[name] = _straight_through(whole, dense.reshape(whole.shape))
+                integers[name] = straight_through(whole, dense.reshape(whole.shape))
         logits: Tensor = functional_call(twin, integers, (images,))
         unit = program.readout.scale if isinstance(program.readout, Accumulator) else 1.0
         return logits / (unit * program.steps)
@@ -180,27 +181,41 @@ class IntegerNetwork(nn.Module):
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Move every weight, bias and current that left its format back to the edge, in place."""
+        """Move every weight, bias and current that left its format back to the edge, in place.
+
+        A bias gives way before the weights beside it: they keep at least 1 - `INSIDE` of the
+        current.
+
+        Raises:
+            TrainingFailed: a current is still too large after `ROUNDS` rounds.
+        """
         weights = iter(self.weights)
         mine = [[next(weights) for _ in place.bundles] for place in self.places]
         for place, values in zip(self.places, mine, strict=True):
             for bundle, value in zip(place.bundles, values, strict=True):
                 limit = place.limits.weight_max / bundle.gain.to(value.device).abs()
                 value.clamp_(min=-limit, max=limit)
-        again = True
-        while again:  # rounding may push what was just moved over the edge again
-            again = False
-            for population, place, values, bias in zip(
-                self._populations(), self.places, mine, self.biases, strict=True
-            ):
-                most = place.limits.bias_max
-                whole = population.bias * place.scale
-                excess = (whole - np.clip(whole, -most, most)) / place.scale
-                bias.sub_(torch.tensor(excess).to(bias.device))
-                shrink = torch.tensor(_shrink(population, place))
-                for bundle, value in zip(place.bundles, values, strict=True):
-                    value.mul_(shrink[bundle.row].to(value.device))
-                again |= bool((shrink < 1).any())
+        for _ in range(ROUNDS):  # rounding may push what was just moved over the edge again
+            if not self._move_currents(mine):
+                return
+        raise TrainingFailed(
+            f"after {ROUNDS} rounds some current is still too large for its format; train with a "
+            "lower rate"
+        )
+
+    def _move_currents(self, weights: Sequence[Sequence[Tensor]]) -> bool:
+        """Move biases, then weights of rows whose current is too large; say if there was one."""
+        moved = False
+        for population, place, values, bias in zip(
+            self._populations(), self.places, weights, self.biases, strict=True
+        ):
+            shift, factor = _inside(population, place)
+            bias.add_(torch.tensor(shift).to(bias.device))
+            shrink = torch.tensor(factor)
+            for bundle, value in zip(place.bundles, values, strict=True):
+                value.mul_(shrink[bundle.row].to(value.device))
+            moved |= bool((shrink < 1).any())
+        return moved
 
     def _populations(self) -> tuple[FloatPopulation, ...]:
         coding = image_coding(self.prepared, self.deployment.levels)
@@ -256,18 +271,25 @@ def _bundle_place(bundle: FloatBundle, scale: float, coding: ImageCoding) -> _Bu
     )
 
 
-def _shrink(population: FloatPopulation, place: _Place) -> FloatArray:
-    """Return the factor, for each output, that brings its largest current into the format."""
-    bias = np.abs(np.rint(population.bias * place.scale))
+def _inside(population: FloatPopulation, place: _Place) -> tuple[FloatArray, FloatArray]:
+    """Return what brings the largest current of each output into the format.
+
+    That is what to add to its bias, and the factor of its weights.
+    """
+    whole = population.bias * place.scale
     current = sum(
-        np.abs(np.rint(unpack(bundle.weight) * place.scale)).reshape(len(bias), -1).sum(axis=1)
+        np.abs(np.rint(unpack(bundle.weight) * place.scale)).reshape(len(whole), -1).sum(axis=1)
         * bundle.peak
         for bundle in population.bundles
     )
     most = place.limits.current_max
-    over = current + bias > most
-    factor = INSIDE * (most - bias) / np.where(over, current, 1.0)
-    return np.asarray(np.where(over, factor, 1.0))
+    limit = min(place.limits.bias_max, most)
+    fits = np.clip(whole, -limit, limit)
+    over = current + np.abs(np.rint(fits)) > most
+    room = np.floor(INSIDE * most)  # for the bias of a row whose current is too large
+    fits = np.where(over, np.clip(fits, -room, room), fits)
+    factor = INSIDE * (most - np.abs(np.rint(fits))) / np.where(over, current, 1.0)
+    return np.asarray((fits - whole) / place.scale), np.asarray(np.where(over, factor, 1.0))
 
 
 def _op(op: Op) -> Conv2d | Linear:
@@ -278,8 +300,3 @@ def _op(op: Op) -> Conv2d | Linear:
 def _weights(op: Op) -> Csr[np.float64]:
     """Return the weights that are not zero."""
     return sparse(unpack(_op(op).weight))
-
-
-def _straight_through(value: Tensor, differentiable: Tensor) -> Tensor:
-    """Return `value` exactly, with the gradient of `differentiable`."""
-    return value + (differentiable - differentiable.detach())  # the bracket is exactly 0

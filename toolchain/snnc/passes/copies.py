@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
-from snnc.errors import Issue
+from snnc.errors import InvalidFile, Issue
 from snnc.ir.graph import Graph, Node, Synaptic
 from snnc.ir.program import Program
 from snnc.ir.weights import nonzeros
@@ -15,19 +15,31 @@ COPIES = "copied_synapses"  # in the provenance: from the name of each copy to i
 
 
 def with_copies(graph: Graph, copies: Mapping[str, str]) -> Graph:
-    """Return the graph with more copies in its provenance; a copy of a copy names the first."""
+    """Return the graph with more copies in its provenance; a copy of a copy names the first.
+
+    Raises:
+        InvalidFile: the list in its provenance is damaged.
+    """
     before = _listed(graph.provenance)
     found = {**before, **{new: before.get(old, old) for new, old in copies.items()}}
     return replace(graph, provenance={**graph.provenance, COPIES: found})
 
 
 def copied(program: Program) -> Mapping[str, str]:
-    """Map each bundle of a program that is a copy to the name of the layer it is a copy of."""
+    """Map each bundle of a program that is a copy to the name of the layer it is a copy of.
+
+    Raises:
+        InvalidFile: the list in its provenance is damaged.
+    """
     return _listed(program.provenance)
 
 
 def copied_weights(program: Program) -> int:
-    """Return how many non-zero weights of a program are in copies."""
+    """Return how many non-zero weights of a program are in copies.
+
+    Raises:
+        InvalidFile: see `copied`.
+    """
     copies = copied(program)
     return sum(
         nonzeros(bundle.weight)
@@ -60,5 +72,13 @@ def unused_name(wanted: str, taken: Container[str]) -> str:
 
 def _listed(provenance: Mapping[str, object]) -> dict[str, str]:
     listed = provenance.get(COPIES, {})
-    assert isinstance(listed, Mapping)  # noqa: S101 - written by with_copies alone
+    if not isinstance(listed, Mapping):
+        raise _damaged(f"{type(listed).__name__} instead of a table")
+    for copy, original in listed.items():
+        if not (isinstance(copy, str) and isinstance(original, str)):
+            raise _damaged(f"{original!r} for {copy!r} instead of a name")
     return dict(listed)
+
+
+def _damaged(problem: str) -> InvalidFile:
+    return InvalidFile(f"{COPIES} in the provenance is damaged ({problem}); compile again")

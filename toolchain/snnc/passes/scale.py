@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
@@ -17,9 +18,22 @@ from snnc.ir.program import INPUT, Accumulator, Convolution, FullyConnected, Lay
 from snnc.ir.weights import FloatArray, convert, drop_zeros, integers, stored, unpack
 from snnc.passes.numbers import Numbers, weight_max
 from snnc.passes.populations import FloatBundle, FloatPopulation
-from snnc.semantics.neuron import ALIGN, DECAY_BITS, V_MAX
+from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS
 
-ROOM = 8  # thresholds that fit between 0 and the floor of the membrane: inhibition adds up
+# Thresholds that fit between 0 and the floor of the membrane: inhibition adds up. Ours: as many
+# steps of inhibition by a whole threshold fit before the membrane saturates. The 131071 // 8
+# units that this leaves a threshold narrow 8-bit weights only where none is 1/129 of it.
+ROOM = 8
+
+
+class Limit(Enum):
+    """What keeps the scale of a population from being larger."""
+
+    WEIGHTS = "weights"
+    BIAS = "bias"
+    THRESHOLD = "threshold"
+    CURRENT = "current"
+    IMAGE_CURRENT = "image current"  # the current of a population that reads the image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +57,7 @@ def formats(
         limit = float(current)
     else:
         current = numbers.current_max
-        highest = min(numbers.threshold_max, (V_MAX >> ALIGN) // ROOM)
+        highest = min(numbers.threshold_max, CURRENT_MAX // ROOM)
         limit = highest / float(population.fire.threshold)
     if any(bundle.source == INPUT for bundle in population.bundles):
         current = min(current, numbers.image_current_max)
@@ -52,16 +66,34 @@ def formats(
 
 def largest_scale(population: FloatPopulation, limits: Formats) -> float:
     """Return the largest scale at which every integer fits its format and no weight saturates."""
-    reach = sum(bundle.reach for bundle in population.bundles)
-    scale = min(
-        limits.scale_max,
-        _headroom(limits.bias_max, population.bias),
-        *(_headroom(limits.weight_max, stored(bundle.weight)) for bundle in population.bundles),
-        _headroom(limits.current_max, np.asarray(reach + np.abs(population.bias))),
-    )
+    scale = min(_ceilings(population, limits).values())
     while (excess := _current(population, limits, scale) / limits.current_max) > 1.0:
         scale /= excess * (1.0 + 1e-6)  # rounding made the sum of the parts larger
     return scale
+
+
+def limit_of(population: FloatPopulation, limits: Formats) -> Limit:
+    """Return what keeps `largest_scale` from being larger; of several, one."""
+    ceilings = _ceilings(population, limits)
+    scale = min(ceilings.values())
+    limit = min(ceilings, key=lambda each: ceilings[each])
+    if _current(population, limits, scale) > limits.current_max:  # after rounding
+        limit = Limit.CURRENT
+    if limit is Limit.CURRENT and any(bundle.source == INPUT for bundle in population.bundles):
+        return Limit.IMAGE_CURRENT
+    return limit
+
+
+def _ceilings(population: FloatPopulation, limits: Formats) -> dict[Limit, float]:
+    """Return the largest scale that each format allows, before anything is rounded."""
+    reach = sum(bundle.reach for bundle in population.bundles)
+    weights = (_headroom(limits.weight_max, stored(each.weight)) for each in population.bundles)
+    return {
+        Limit.WEIGHTS: min(weights),
+        Limit.BIAS: _headroom(limits.bias_max, population.bias),
+        Limit.CURRENT: _headroom(limits.current_max, np.asarray(reach + np.abs(population.bias))),
+        Limit.THRESHOLD: limits.scale_max,
+    }
 
 
 def saturating_scale(population: FloatPopulation, limits: Formats) -> float:
@@ -150,7 +182,10 @@ def _losses(
             yield Issue(
                 bundle.name,
                 f"every weight rounds to 0 at {scale:.3g} units for one threshold",
-                "one weight, bias or pixel level is too large beside the others; use fewer levels",
+                "one weight, bias or pixel level is too large beside these; use fewer levels"
+                if bundle.source == INPUT
+                else "a weight or bias is too large beside these weights; use more bits, or let "
+                "calibration choose the scale",
                 "scale-too-small",
             )
     if population.fire is None:

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from snnc.errors import InvalidFile
+from snnc.errors import InvalidFile, unreachable
 from snnc.ir.graph import Graph
-from snnc.ir.program import Accumulator, Layer, Program
+from snnc.ir.program import Accumulator, Layer, Program, Synapses
 from snnc.ir.weights import nonzeros, stored, unpack
 from snnc.passes.image import image_coding
 from snnc.passes.numbers import Bits, Numbers, width
 from snnc.passes.populations import FloatPopulation, populations
-from snnc.passes.scale import formats
+from snnc.passes.scale import Limit, formats, largest_scale, limit_of
 
 KEY = "quantization"  # of the account in the provenance of a program
+UNUSED = 2  # bits of a format that no weight needs, from which on this is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Measured:
     spike, logit errors (see `trial.Trial.errors`).
     """
 
-    before: float  # without a search
+    before: float | None  # without a search; None if the network has no integers then
     after: float
     shifted: bool  # the search moved its bias
     sensitivity: float  # see `sensitivity`
@@ -41,6 +42,8 @@ class LayerAccount:
     name: str
     spikes: bool
     bits: int  # of the format, sign included
+    used: int | None  # bits that its largest integer needs; None where an older file has none
+    limit: Limit | None  # of its scale; None where a scale was chosen far below every limit
     scale: float
     weights: int  # that are not zero as floats
     saturated: int  # whose nearest integer lies outside the format
@@ -48,11 +51,21 @@ class LayerAccount:
     threshold: int | None  # in units of the membrane, 1/64 of a weight's; None for a readout
     measured: Measured | None  # None without calibration images
 
+    @property
+    def remark(self) -> str | None:
+        """What keeps the weights from using their format, and the way out; None if they use it."""
+        if self.used is None or self.used > self.bits - UNUSED:
+            return None
+        why, remedy = _explained(self.limit, calibrated=self.measured is not None)
+        return f"{self.name}: weights use {self.used} of {self.bits} bits, because {why}; {remedy}"
+
     def to_json(self) -> dict[str, object]:
         """Return the account for a file."""
         found: dict[str, object] = {
             "name": self.name,
             "bits": self.bits,
+            "bits_used": self.used,
+            "limited_by": None if self.limit is None else self.limit.value,
             "scale": self.scale,
             "weights": self.weights,
             "saturated": self.saturated,
@@ -90,6 +103,11 @@ class Account:
             "worst": self.worst,
             "layers": [layer.to_json() for layer in self.layers],
         }
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """One sentence for each population whose weights leave bits of their format unused."""
+        return tuple(each.remark for each in self.layers if each.remark is not None)
 
     def rows(self) -> tuple[list[str], list[list[object]]]:
         """Return columns and rows of a table for people."""
@@ -132,13 +150,15 @@ def _read_layer(found: Mapping[str, Any]) -> LayerAccount:
         name=str(found["name"]),
         spikes=spikes,
         bits=int(found["bits"]),
+        used=int(found["bits_used"]) if "bits_used" in found else None,
+        limit=None if found.get("limited_by") is None else Limit(found["limited_by"]),
         scale=float(found["scale"]),
         weights=int(found["weights"]),
         saturated=int(found["saturated"]),
         zeroed=int(found["zeroed"]),
         threshold=int(found["threshold"]) if spikes else None,
         measured=Measured(
-            before=float(found[f"{error}_before"]),
+            before=None if found[f"{error}_before"] is None else float(found[f"{error}_before"]),
             after=float(found[error]),
             shifted=bool(found["bias_shifted"]),
             sensitivity=float(found["sensitivity"]),
@@ -177,7 +197,8 @@ def _layer(
     measured: dict[str, Measured],
 ) -> LayerAccount:
     asked = None if bits is None else bits.of(population.name)
-    most = formats(population, numbers, bits=asked, steps=steps).weight_max
+    limits = formats(population, numbers, bits=asked, steps=steps)
+    most = limits.weight_max
     saturated = sum(
         int((np.abs(np.rint(stored(bundle.weight) * integers.scale)) > most).sum())
         for bundle in population.bundles
@@ -188,6 +209,10 @@ def _layer(
         name=population.name,
         spikes=population.fire is not None,
         bits=width(most),
+        used=width(max(_largest(bundle) for bundle in integers.synapses)),
+        limit=limit_of(population, limits)
+        if 2 * integers.scale > largest_scale(population, limits)
+        else None,
         scale=integers.scale,
         weights=weights,
         saturated=saturated,
@@ -197,10 +222,38 @@ def _layer(
     )
 
 
+def _largest(synapses: Synapses) -> int:
+    return int(np.abs(stored(synapses.weight)).max(initial=0))
+
+
+def _explained(limit: Limit | None, *, calibrated: bool) -> tuple[str, str]:
+    """Return why weights leave bits unused where that limits their scale, and the way out."""
+    match limit:
+        case Limit.IMAGE_CURRENT:
+            remedy = "use fewer --levels, or -O image=graded where the target offers it"
+            return (
+                "the current that an image can add limits the scale",
+                remedy if calibrated else f"{remedy}; --calibrate may make up for a part",
+            )
+        case Limit.CURRENT:
+            return "the sum of all weights limits the scale", "prune it, or use fewer steps"
+        case Limit.BIAS:
+            return "the bias limits the scale", "retrain with smaller biases"
+        case Limit.THRESHOLD:
+            return "the threshold limits the scale", "retrain with a smaller threshold"
+        case Limit.WEIGHTS | None:
+            return (
+                "a smaller scale than their format allows was chosen",
+                "fewer --bits are enough here",
+            )
+        case _:
+            unreachable(limit)
+
+
 def _row(layer: LayerAccount) -> list[object]:
     row: list[object] = [
         layer.name,
-        layer.bits,
+        layer.bits if layer.remark is None else f"{layer.used} of {layer.bits}",
         f"{layer.scale:.4g}",
         layer.weights,
         layer.saturated,
@@ -210,7 +263,7 @@ def _row(layer: LayerAccount) -> list[object]:
     if layer.measured is not None:
         unit = "" if layer.spikes else " of logits"
         row += [
-            f"{layer.measured.before:.4f}{unit}",
+            "none" if layer.measured.before is None else f"{layer.measured.before:.4f}{unit}",
             f"{layer.measured.after:.4f}{unit}",
             "shifted" if layer.measured.shifted else "",
             f"{layer.measured.sensitivity:.4f}",

@@ -21,11 +21,10 @@ from snnc.ir.program import (
 from snnc.ir.weights import FloatArray, Shape, unpack
 from snnc.quantization.arrivals import Columns, Currents, Emitted, FloatType, arranged, columns
 from snnc.quantization.dynamics import counts, spikes
-from snnc.quantization.wanted import Wanted
+from snnc.quantization.wanted import CHUNK, Wanted
 from snnc.semantics.neuron import CURRENT_MAX
 from snnc.simulate.trace import Spikes
 
-CHUNK = 1 << 25  # bytes of columns at once: bounds memory, changes no result
 FLOAT32 = 1 << 24  # integers up to here are exact in float32
 
 Means = Sequence[FloatArray]  # of the columns of each bundle, (groups, reads)

@@ -86,6 +86,34 @@ class Target(ABC):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """How another tool is called on an exported file."""
+
+    facts: Mapping[str, object]  # JSON, for programs
+    lines: Sequence[str]  # the same for people
+
+
+class Exporter(ABC):
+    """One file format of another tool. Implementations are final and immutable."""
+
+    name: str
+    summary: str  # one line: whose format it is
+
+    @abstractmethod
+    def issues(self, program: Program) -> Sequence[Issue]:
+        """Return every reason the format cannot express the program; empty when it can."""
+
+    @abstractmethod
+    def write(self, program: Program, path: Path, *, force: bool) -> Usage:
+        """Write a program without issues to a file; say how the other tool runs it.
+
+        Raises:
+            MissingDependency: what writes the format is not installed.
+            OutputExists, CannotWrite.
+        """
+
+
 def checked_options(target: Target, options: Mapping[str, str]) -> Mapping[str, str]:
     """Return the value of every choice of a target: from `options`, else its default.
 

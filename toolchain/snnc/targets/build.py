@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from snnc import __version__
 from snnc.errors import InvalidFile, OutputExists
@@ -99,7 +100,7 @@ def load_build(directory: str | Path) -> Build:
         )
     files = manifest.get("files")
     target, options = manifest.get("target"), manifest.get("options")
-    if not (isinstance(files, dict) and isinstance(target, str) and isinstance(options, dict)):
+    if not (isinstance(files, dict) and isinstance(target, str) and _is_texts(options)):
         raise InvalidFile(f"{directory / MANIFEST} is damaged; compile again")
     missing = {PROGRAM, MAPPING} - set(files)
     changed = [
@@ -126,6 +127,10 @@ def load_build(directory: str | Path) -> Build:
         mapping=_read_json(directory / MAPPING),
         manifest=manifest,
     )
+
+
+def _is_texts(value: object) -> TypeGuard[dict[str, str]]:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def _files(directory: Path) -> set[str]:
