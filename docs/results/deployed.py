@@ -20,9 +20,10 @@ from typing import Any
 import click
 import torch
 from snnc import api, data
-from snnc.attack.deployed import Deployed, attack_deployed
+from snnc.attack.deployed import Deployed, attack_deployed, fast_judge
 from snnc.attack.gradients import spiking
 from snnc.attack.steps import Examples, Pgd, craft
+from snnc.errors import InvalidGraph
 from snnc.evaluate.agreement import agreement
 from snnc.frontend.checkpoint import load_checkpoint, to_module
 from snnc.ir.files import write_bytes
@@ -35,7 +36,7 @@ from snnc.passes.numbers import Bits
 from snnc.provenance import commit, machine, versions
 from snnc.quantization.calibrate import compile_accounted
 from snnc.semantics.encode import encode
-from snnc.simulate import fast, reference
+from snnc.simulate import reference
 from snnc.targets import registry
 from snnc.targets.build import Build, load_build, write_build
 from snnc.targets.outside import Manner, RunsOutside
@@ -124,15 +125,19 @@ def floats(of: Subject) -> Row:
 
 def integers(of: Subject, bits: int, searched: bool) -> Row:
     """Compile at a width, measure the integers, keep the account of every layer."""
+    named: Row = {"network": of.recipe, "bits": bits, "searched": searched}
     target = registry.load("loihi")
     graph = api.load(of.model)
     images = of.dataset.train.take(CALIBRATION).images if searched else None
-    program, account = compile_accounted(
-        graph, target.numbers, images=images, bits=Bits(others=bits)
-    )
+    try:
+        program, account = compile_accounted(
+            graph, target.numbers, images=images, bits=Bits(others=bits)
+        )
+    except InvalidGraph as refused:
+        return {**named, "refused": str(refused)}
     build = of.directory / f"loihi-{bits}{'-searched' if searched else ''}"
     write_build(build, target, program, graph, force=build.exists())
-    deployed = Deployed(program=program, engine=fast.run)
+    deployed = Deployed(program=program, engine=fast_judge)
     shown, labels = tensors(of.dataset.test.take(CLEAN))
     found = attack_deployed(
         Pgd(eps=EPSILON, steps=STEPS),
@@ -142,9 +147,7 @@ def integers(of: Subject, bits: int, searched: bool) -> Row:
         generator=torch.Generator().manual_seed(0),
     )
     return {
-        "network": of.recipe,
-        "bits": bits,
-        "searched": searched,
+        **named,
         "clean": float((deployed.predict(shown) == labels).float().mean()),
         "robust": 1 - float(found.broken.float().mean()),
         "account": account.to_json(),
@@ -209,10 +212,11 @@ def markdown(rows: Sequence[Row], compared: Sequence[Row]) -> str:
         width = "float" if row["bits"] == "float" else f"{row['bits']} bits"
         scales = "" if row["bits"] == "float" else "searched" if row["searched"] else "largest"
         worst = row.get("account", {}).get("worst") or ""
-        lines.append(
-            f"| {row['network']} | {width} | {scales} | {100 * row['clean']:.1f} % | "
-            f"{100 * row['robust']:.1f} % | {worst} |"
+        clean, robust = (
+            "refused" if "refused" in row else f"{100 * row[kind]:.1f} %"
+            for kind in ("clean", "robust")
         )
+        lines.append(f"| {row['network']} | {width} | {scales} | {clean} | {robust} | {worst} |")
     names = list(compared[0]["differing"]) if compared else []
     lines += [
         "",

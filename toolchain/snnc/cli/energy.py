@@ -121,8 +121,8 @@ def _installed(build: Build) -> Target | None:
 
     if build.target not in registry.available():
         note(
-            f"target {build.target!r} is not installed: hops stay unknown, and synapses are counted "
-            "as the program stores them"
+            f"target {build.target!r} is not installed: hops stay unknown, and synapses are "
+            "counted as the program stores them"
         )
         return None
     return registry.load(build.target, build.options)
