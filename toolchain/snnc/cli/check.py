@@ -242,7 +242,7 @@ def _sums(partition: Mapping[str, Any]) -> list[str]:
             f"pruning saves no memory in {names}: a kernel or a dense matrix keeps its zeros"
         )
     best = partition.get("cheapest")
-    if best is not None and best["other_encodings"]:
+    if best is not None and best["cores"] < partition["cores"]:
         others = ", ".join(f"{each['name']} {each['encoding']}" for each in best["other_encodings"])
         lines.append(f"the fewest cores would be {best['cores']}, with {others}")
     return [*lines, fill(f"how well this is known: {partition['statement']}", 100)]
