@@ -1,6 +1,6 @@
 """Break the toolchain on purpose, one fault at a time, and see that a test notices.
 
-    python tests/mutants/run.py                     every fault of mutants.toml, some ten minutes
+    python tests/mutants/run.py                     every fault of mutants.toml, about half an hour
     python tests/mutants/run.py zero-point-added    some of them
 
 Run it before a release, and after writing a test that claims to guard something; the loihi

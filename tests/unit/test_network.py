@@ -27,14 +27,14 @@ def synapses(name, source, weight, delay=0):
     )
 
 
-def program(*, steps, delays):
+def program(*, steps, delays, threshold=1):
     """Return a neuron that spikes at every step, and a sum that hears it once for each delay."""
     clock = Layer(
         name="clock",
         shape=(1,),
         synapses=(synapses("in", INPUT, 1),),
         bias=integers([0]),
-        threshold=1,
+        threshold=threshold,
         decay=0,
         reset=Reset.ZERO,
         scale=1.0,
@@ -63,6 +63,15 @@ def test_a_spike_arrives_its_delay_later_or_not_within_the_sample(delay, events)
     run = specified(late, np.array([[1]], dtype=np.int32))
     assert run.events[f"total/late{delay}"].tolist() == [events]
     assert run.logits.tolist() == [[(1 + delay) * sum(events)]]
+
+
+@pytest.mark.parametrize(
+    ("delay", "events"), [(0, [0, 1, 0, 1, 0]), (1, [0, 0, 1, 0, 1]), (2, [0, 0, 0, 1, 0])]
+)
+def test_what_arrives_is_what_was_sent_its_delay_earlier(delay, events):
+    every_second = program(steps=5, delays=[delay], threshold=2 << 6)
+    run = specified(every_second, np.array([[1]], dtype=np.int32))
+    assert run.events[f"total/late{delay}"].tolist() == [events]
 
 
 def test_several_delays_from_one_source_add_up():

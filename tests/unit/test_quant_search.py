@@ -148,6 +148,15 @@ def test_the_rate_error_is_never_larger_than_without_a_search(bits, seed):
         assert with_search < without
 
 
+def test_a_search_that_ends_worse_is_discarded():
+    """Layer by layer each is the best; here all of them together are not."""
+    graph = residual(5)
+    images = pictures(graph, 2, seed=5)
+    found = search(graph, NUMBERS, images, bits=Bits(others=8))
+    same_integers(found.program, quantize(graph, NUMBERS, bits=Bits(others=8)))
+    assert found.after == found.before and not found.shifted
+
+
 @pytest.mark.parametrize(
     ("reset", "keep"), [(Reset.ZERO, 1.0), (Reset.ZERO, 0.75), (Reset.SUBTRACT, 1.0)]
 )
