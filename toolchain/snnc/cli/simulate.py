@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from snnc.cli.execution import execution
-from snnc.cli.output import emit, json_option, table
+from snnc.cli.output import emit, json_option, progress, table
 from snnc.cli.sources import data_options, load_split, same_shape
 
 
@@ -49,6 +48,7 @@ def simulate(
     as_json: bool,
 ) -> None:
     """Run the deployed integers of BUILD on a data set."""
+    from snnc.evaluate.execution import execution
     from snnc.evaluate.statistics import proportion
     from snnc.semantics.encode import encode
     from snnc.targets.build import load_build
@@ -64,7 +64,8 @@ def simulate(
     )
     same_shape(loaded.program.input.shape, images, data_name)
     codes = encode(loaded.program.input, images.images)
-    ran = run(codes)
+    with progress(f"{loaded.target}, samples") as advance:
+        ran = run(codes, advance)
     trace = ran.trace
     right = proportion(trace.predictions == images.labels)
     spikes = [float(layer.spikes.sum()) / trace.samples for layer in trace.layers]

@@ -10,22 +10,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
 
-from snnc.cli.output import progress
+from snnc.api import ENGINES as SIMULATORS
+from snnc.api import LAVA, TARGET
+from snnc.errors import InvalidSetting, TargetFailed, UnknownName
+from snnc.evaluate.agreement import Agreement, agreement
+from snnc.ir.program import Program
+from snnc.ir.weights import IntArray
+from snnc.simulate.trace import Trace, concatenate
+from snnc.targets import registry
+from snnc.targets.api import Progress, Target
+from snnc.targets.build import Build
+from snnc.targets.outside import Manner, Outside, RunsOutside
 
-if TYPE_CHECKING:
-    from snnc.evaluate.agreement import Agreement
-    from snnc.ir.program import Program
-    from snnc.ir.weights import IntArray
-    from snnc.simulate.trace import Trace
-    from snnc.targets.api import Progress, Target
-    from snnc.targets.build import Build
-    from snnc.targets.outside import Manner, Outside
-
-HOST = ("fast", "numpy", "torch")
-LAVA = ("lava", "inproc")
-TARGET = "target"
+HOST = tuple(SIMULATORS)
 ENGINES = (*HOST, *LAVA, TARGET)
 RASTER_BYTES = 1 << 29  # of spikes, a byte each, that are compared at once
 REFERENCE_BYTES = 1 << 22  # the same of the numpy simulator, which unrolls its convolutions
@@ -44,18 +43,14 @@ class Ran:
 
 def execution(
     build: Build, engine: str, *, workers: int | None, timeout: float | None
-) -> Callable[[IntArray], Ran]:
-    """Return what runs a build on codes (samples, *shape).
+) -> Callable[[IntArray, Progress], Ran]:
+    """Return what runs a build on codes (samples, *shape) and tells how far a target is.
 
     Raises:
         UnknownName: there is no such engine.
         InvalidSetting: the engine cannot run the build, or does not use an option that is given.
         TargetFailedToLoad: the target of the build is not installed.
     """
-    from snnc.errors import InvalidSetting, UnknownName
-    from snnc.targets import registry
-    from snnc.targets.outside import Manner, RunsOutside
-
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
     given = [
@@ -86,37 +81,33 @@ def execution(
     return partial(_run_on_target, build, target, manner)
 
 
-def _run_on_host(program: Program, engine: str, codes: IntArray) -> Ran:
-    from snnc.api import ENGINES as SIMULATORS
-
+def _run_on_host(program: Program, engine: str, codes: IntArray, _: Progress) -> Ran:
     began = time.perf_counter()
     trace = SIMULATORS[engine](program, codes, raster=False)
     return Ran(trace=trace, seconds=time.perf_counter() - began)
 
 
-def _run_on_target(build: Build, target: Target, manner: Manner | None, codes: IntArray) -> Ran:
+def _run_on_target(
+    build: Build, target: Target, manner: Manner | None, codes: IntArray, advance: Progress
+) -> Ran:
     """Run all samples; compare every spike and logit with the reference's, a part at a time.
 
     Raises:
         TargetFailed: one differs.
     """
-    from snnc.evaluate.agreement import agreement
-    from snnc.simulate.trace import concatenate
-
     traces, agreements, outside, seconds = [], [], None, 0.0
-    with progress(f"{build.target}, samples") as advance:
-        for part in _parts(build.program, len(codes), RASTER_BYTES):
+    for part in _parts(build.program, len(codes), RASTER_BYTES):
 
-            def within(done: int, _: int, first: int = part.start) -> None:
-                advance(first + done, len(codes))
+        def within(done: int, _: int, first: int = part.start) -> None:
+            advance(first + done, len(codes))
 
-            began = time.perf_counter()
-            trace, outside = _on_target(build, target, manner, codes[part], within)
-            seconds += time.perf_counter() - began
-            compared = agreement(_reference(build.program, codes[part]), trace)
-            _check(build, compared)
-            agreements.append(compared)
-            traces.append(_without_rasters(trace))
+        began = time.perf_counter()
+        trace, outside = _on_target(build, target, manner, codes[part], within)
+        seconds += time.perf_counter() - began
+        compared = agreement(_reference(build.program, codes[part]), trace)
+        _check(build, compared)
+        agreements.append(compared)
+        traces.append(_without_rasters(trace))
     whole = replace(agreements[0], samples=len(codes))  # every part agrees entirely
     return Ran(
         trace=concatenate(traces),
@@ -130,8 +121,6 @@ def _run_on_target(build: Build, target: Target, manner: Manner | None, codes: I
 def _on_target(
     build: Build, target: Target, manner: Manner | None, codes: IntArray, within: Progress
 ) -> tuple[Trace, Outside | None]:
-    from snnc.targets.outside import RunsOutside
-
     program, directory = build.program, build.directory
     if manner is None or not isinstance(target, RunsOutside):
         return target.execute(program, directory, codes, raster=True, progress=within), None
@@ -141,8 +130,6 @@ def _on_target(
 
 
 def _check(build: Build, compared: Agreement) -> None:
-    from snnc.errors import TargetFailed
-
     if not compared.exact:
         raise TargetFailed(
             f"{build.target} differs from the reference: {compared.first or 'logits differ'}; "
@@ -151,16 +138,11 @@ def _check(build: Build, compared: Agreement) -> None:
 
 
 def _reference_name() -> str:
-    from importlib.util import find_spec
-
     return "fast" if find_spec("numba") is not None else "numpy"
 
 
 def _reference(program: Program, codes: IntArray) -> Trace:
     """Run the reference with its rasters: numba's simulator, or numpy's a few samples at a time."""
-    from snnc.api import ENGINES as SIMULATORS
-    from snnc.simulate.trace import concatenate
-
     name = _reference_name()
     size = RASTER_BYTES if name == "fast" else REFERENCE_BYTES
     parts = _parts(program, len(codes), size)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from snnc.cli import execution
 from snnc.errors import InvalidSetting, TargetFailed, UnknownName
+from snnc.evaluate import execution
 from snnc.ir.check_program import check_program
 from snnc.ir.program import INPUT, Accumulator, FullyConnected, ImageInput, Program, Synapses
 from snnc.ir.weights import Dense, integers
@@ -74,6 +74,10 @@ def elsewhere(monkeypatch):
     return target
 
 
+def silent(done, total):
+    """Take progress and tell nobody."""
+
+
 @pytest.mark.parametrize("engine", execution.HOST)
 def test_host_simulators_refuse_what_they_would_ignore(engine, tmp_path):
     with pytest.raises(InvalidSetting, match=f"--workers has no effect on engine '{engine}'"):
@@ -101,7 +105,7 @@ def test_an_unknown_engine_gets_a_suggestion(tmp_path):
 @pytest.mark.parametrize(("engine", "runs"), [("inproc", "inproc"), ("target", "lava")])
 def test_the_manner_reaches_the_target(engine, runs, elsewhere, tmp_path):
     run = execution.execution(build(tmp_path), engine, workers=3, timeout=7.0)
-    ran = run(CODES)
+    ran = run(CODES, silent)
     assert elsewhere.asked == [(Manner(engine=runs, workers=3, timeout=7.0), 5)]
     assert ran.outside == Outside(interpreter="Python 9", workers=3)
     assert ran.agreement["samples"] == 5
@@ -111,7 +115,7 @@ def test_the_manner_reaches_the_target(engine, runs, elsewhere, tmp_path):
 def test_runs_are_compared_in_parts_that_bound_the_memory(elsewhere, tmp_path, monkeypatch):
     each = PROGRAM.steps * sum(layer.size for layer in PROGRAM.layers)
     monkeypatch.setattr(execution, "RASTER_BYTES", 2 * each)
-    ran = execution.execution(build(tmp_path), "lava", **NONE)(CODES)
+    ran = execution.execution(build(tmp_path), "lava", **NONE)(CODES, silent)
     assert [samples for _, samples in elsewhere.asked] == [2, 2, 1]
     assert ran.trace.samples == 5
     assert all(layer.raster is None for layer in ran.trace.layers)
@@ -123,7 +127,7 @@ def test_runs_are_compared_in_parts_that_bound_the_memory(elsewhere, tmp_path, m
 def test_without_numba_the_reference_is_numpys_a_sample_at_a_time(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr(execution, "_reference_name", lambda: "numpy")
     monkeypatch.setattr(execution, "REFERENCE_BYTES", 1)
-    ran = execution.execution(build(tmp_path), "lava", **NONE)(CODES)
+    ran = execution.execution(build(tmp_path), "lava", **NONE)(CODES, silent)
     assert (ran.reference, ran.trace.samples) == ("numpy", 5)
 
 
@@ -131,7 +135,7 @@ def test_one_wrong_spike_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "load", lambda name, options: Elsewhere(wrong=True))
     run = execution.execution(build(tmp_path), "lava", **NONE)
     with pytest.raises(TargetFailed, match="layer0: sample 0, step 0, neuron 0"):
-        run(CODES)
+        run(CODES, silent)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +156,6 @@ def test_a_readout_alone_runs_on_its_target_too(tmp_path):
         input=image, layers=(), readout=out, steps=2, class_names=("a", "b"), provenance={}
     )
     made = replace(build(tmp_path, "reference"), program=check_program(alone))
-    ran = execution.execution(made, "target", **NONE)(integers([[1, 0], [0, 2], [3, 3]]))
+    ran = execution.execution(made, "target", **NONE)(integers([[1, 0], [0, 2], [3, 3]]), silent)
     assert ran.trace.logits.tolist() == [[2, 6], [-8, 16], [-6, 42]]
     assert (ran.agreement["samples"], ran.agreement["layers"]) == (3, {})
