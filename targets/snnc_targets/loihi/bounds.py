@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from snnc.ir.program import INPUT, Accumulator, ImageInput, Layer, Program
-from snnc.ir.weights import Dense, IntArray, unpack
+from snnc.ir.program import INPUT, Accumulator, Layer, Program
+from snnc.ir.weights import Dense, unpack
 from snnc.semantics.neuron import ALIGN, DECAY_BITS
 from snnc.simulate.currents import currents
 from snnc.simulate.trace import Counts
@@ -29,7 +29,7 @@ def current_bounds(program: Program, population: Layer | Accumulator) -> Counts:
         source = program.shape_of(synapses.source)
         largest = np.ones(source, dtype=np.int32)
         if synapses.source == INPUT:
-            largest *= largest_codes(program.input).reshape(-1, *[1] * (len(source) - 1))
+            largest *= program.input.peaks.reshape(-1, *[1] * (len(source) - 1))
         size = replace(synapses, weight=Dense(np.abs(unpack(synapses.weight))))
         bounds += currents(size, source, largest[None]).reshape(population.shape)
     return bounds
@@ -61,11 +61,6 @@ def image_bounds(program: Program, population: Layer | Accumulator) -> Counts:
     """Return for each neuron the part of `current_bounds` that is the image's and the bias's."""
     from_image = tuple(s for s in population.synapses if s.source == INPUT)
     return current_bounds(program, replace(population, synapses=from_image))
-
-
-def largest_codes(image: ImageInput) -> IntArray:
-    """Return the largest |code| that a pixel in [0, 1] can become: (channels,)."""
-    return np.maximum(np.abs(image.zero_point), np.abs(image.levels - image.zero_point))
 
 
 def largest_logit(program: Program, readout: Accumulator) -> tuple[int, int]:

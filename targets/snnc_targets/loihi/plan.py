@@ -39,7 +39,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-import numpy as np
 from snnc.errors import unreachable
 from snnc.ir.program import (
     FORGET,
@@ -171,8 +170,7 @@ def lasts(population: Layer | Accumulator) -> bool:
 
 def message_bits(image: ImageInput) -> int:
     """Return the bits of a graded spike that holds a pixel's code, its sign included."""
-    largest = np.maximum(np.abs(image.zero_point), np.abs(image.levels - image.zero_point)).max()
-    return int(largest).bit_length() + 1
+    return image.peak.bit_length() + 1
 
 
 def _bundle(

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from snnc.errors import InvalidSetting
 from snnc.ir.program import Layer, Program
 from snnc.ir.weights import IntArray
+from snnc.semantics.encode import check_codes
 from snnc.simulate.activity import trace_from_rasters
 from snnc.simulate.trace import Counts, Spikes, Trace, concatenate
 from snnc.targets.api import Progress
@@ -61,7 +62,9 @@ class Runner:
             InvalidSetting: there is no sample, or a code is none that an image can become.
             TargetFailed: the run broke; the text holds the reason and the path of the log.
         """
-        check_codes(program, codes)
+        if not len(codes):
+            raise InvalidSetting("there is no sample to run; pass at least one image")
+        check_codes(program.input, codes)
         size = self._size(program, len(codes))
         jobs = [
             self._job(program, directory, codes, slice(first, first + size), raster)
@@ -109,23 +112,6 @@ class Runner:
     def _environ(self) -> Mapping[str, str]:
         alone = dict.fromkeys(_THREADS, "1")  # the models' products are small: threads only wait
         return self.places.child_environ() | alone | {"PYTHONUNBUFFERED": "1"}
-
-
-def check_codes(program: Program, codes: IntArray) -> None:
-    """Refuse no codes at all, and those that no image becomes: the bounds do not cover them."""
-    image = program.input
-    if not len(codes):
-        raise InvalidSetting("there is no sample to run; pass at least one image")
-    if codes.shape[1:] != image.shape:
-        raise InvalidSetting(
-            f"codes have shape {codes.shape}, the program reads (samples, *{image.shape})"
-        )
-    zero_point = image.zero_point.reshape(-1, *[1] * (len(image.shape) - 1))
-    if ((codes < -zero_point) | (codes > image.levels - zero_point)).any():
-        raise InvalidSetting(
-            f"codes reach from {codes.min()} to {codes.max()}, which no image in [0, 1] becomes; "
-            "use snnc.semantics.encode"
-        )
 
 
 def chunk_size(program: Program) -> int:

@@ -28,8 +28,7 @@ class ImageCoding:
     @property
     def peak(self) -> int:
         """The largest magnitude of a code."""
-        ends = self.codes.zero_point, self.codes.levels - self.codes.zero_point
-        return int(np.abs(ends).max())
+        return self.codes.peak
 
 
 def image_coding(graph: Graph, levels: int) -> ImageCoding:

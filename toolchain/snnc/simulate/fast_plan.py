@@ -215,9 +215,7 @@ def _image_reach(program: Program, image: Layout | None, outputs: int) -> int:
     if image is None:
         return 0
     most, least = reach([image], outputs)
-    coding = program.input
-    peak = int(np.abs([coding.zero_point, coding.levels - coding.zero_point]).max())
-    return int((most - least).max(initial=0)) * peak
+    return int((most - least).max(initial=0)) * program.input.peak
 
 
 def _bits(value: int, levels: int) -> npt.NDArray[np.int64]:
