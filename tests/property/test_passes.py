@@ -32,6 +32,7 @@ from snnc.ir.weights import floats, integers, pack, stored, unpack
 from snnc.passes import PREPARE, apply
 from snnc.passes.compile import compile_graph
 from snnc.passes.copies import COPIES, copied, copied_weights
+from snnc.passes.fold_batchnorm import fold_batchnorm
 from snnc.passes.image import absorb, image_coding
 from snnc.passes.numbers import Bits, Numbers
 from snnc.passes.rounding import roundings
@@ -438,6 +439,18 @@ def test_a_layer_that_a_sum_reads_twice_keeps_its_meaning():
     x = images(graph, 0)
     # 1e-12: the same sums in another order
     np.testing.assert_allclose(run_graph(apply(PREPARE, graph), x), run_graph(graph, x), atol=1e-12)
+
+
+def test_a_batch_norm_is_not_folded_into_a_layer_that_a_sum_still_reads_twice():
+    graph = grid(
+        ("conv", conv1(), ("input",)),
+        ("twice", Add(), ("conv", "conv")),
+        ("bn", norm1(), ("twice",)),
+        ("fire", fire1(), ("bn",)),
+        ("last", conv1(), ("fire",)),
+    )
+    with pytest.raises(InvalidGraph, match="bn: conv is read more than once"):
+        fold_batchnorm(graph)
 
 
 def test_spikes_that_a_sum_reads_twice_get_two_bundles():
