@@ -1,2 +1,2 @@
 # scripts that import their neighbours or read their arguments: nothing to collect doctests from
-collect_ignore = ["exact_simulator.py", "simulators_lava_run.py"]
+collect_ignore = ["fast_simulator.py", "simulators_lava_run.py"]

@@ -97,7 +97,7 @@ def test_the_tables_hold_every_contender_and_the_extrapolation_is_labelled(writt
     assert "300,000 (1/10,000 x)" in found["Lava"]
     assert "1 step timed (37.5 s) and multiplied by T; its spikes were not compared" in text
     assert "nengo-loihi emulator | 900" in text.partition("**small dense")[2]
-    assert "| images at once | 1 | 4 | 16 | 32 | 64 | 128 | 256 |" in text
+    assert "| images at once | 1 | 4 | 16 | 64 | 128 |" in text
 
 
 def test_pictures_are_drawings_with_a_point_for_every_number(results, written):

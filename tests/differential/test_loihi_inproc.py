@@ -220,7 +220,7 @@ def in_lava(python, script):
 def test_what_needs_lavas_runtime_is_refused_by_name_and_failures_are_told(lava):
     circle, learning, failing = in_lava(lava, REFUSALS)
     assert circle == (
-        "circle: spikes run in a circle through neurons, back; run it on Lava's runtime"
+        "circle: spikes run in a circle through back, neurons; run it on Lava's runtime"
     )
     assert learning == "learning: plastic (LearningDense) learns; run it on Lava's runtime"
     assert failing == (

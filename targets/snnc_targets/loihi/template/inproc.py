@@ -145,7 +145,7 @@ def _in_order(before):
     while left:
         ready = [process for process, needed in left.items() if not needed & left.keys()]
         if not ready:
-            names = ", ".join(process.name for process in left)
+            names = ", ".join(sorted(process.name for process in left))
             raise Unable(f"spikes run in a circle through {names}; run it on Lava's runtime")
         order += ready
         for process in ready:

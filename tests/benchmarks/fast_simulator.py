@@ -1,6 +1,6 @@
 """How fast the exact simulator runs VGG-16 on CIFAR-sized images, against dense PyTorch.
 
-    taskset -c 2,3 python tests/benchmarks/exact_simulator.py      all tables
+    taskset -c 2,3 python tests/benchmarks/fast_simulator.py      all tables
     ... --only sparsity                                            one of them
     ... --width 16 --samples 32                                    a small network, quickly
 
@@ -29,7 +29,7 @@ from math import prod
 import numba
 import numpy as np
 import torch
-from exact_simulator_programs import Network, vgg16_program
+from fast_simulator_programs import Network, vgg16_program
 from snnc.ir.program import INPUT, Program
 from snnc.ir.weights import IntArray, nonzeros
 from snnc.simulate import fast
