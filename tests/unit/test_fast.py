@@ -22,7 +22,15 @@ from snnc.ir.program import (
 )
 from snnc.ir.weights import Dense, integers, pack, unpack
 from snnc.semantics.network import specified
-from snnc.simulate import fast, fast_layout, fast_plan, reference, vectors, vectors_sums
+from snnc.simulate import (
+    fast,
+    fast_layout,
+    fast_plan,
+    reference,
+    vectors,
+    vectors_image,
+    vectors_sums,
+)
 from snnc.simulate.fast_plan import Integral, Plain, Sliced
 from snnc.testing.conformance import agree
 from snnc.testing.programs import generate
@@ -247,6 +255,7 @@ def test_the_plan_and_the_kernels_mean_the_same_blocks():
     for name in ("BLOCK", "FEW", "KINDS"):
         assert getattr(fast_plan, name) == getattr(vectors_sums, name)
     assert fast_plan.ROOM >= 2 * vectors.WIDE and fast_plan.VECTOR == vectors.VECTOR
+    assert fast_plan.ROOM >= vectors_image.RUN
 
 
 def test_sums_of_more_than_31_bits_run_exactly():
@@ -281,6 +290,36 @@ def test_currents_that_need_64_bits_run_exactly(current_decay, reset):
     plan = plan_of(program, "heavy")
     assert isinstance(plan, Integral) and plan.bias.dtype == np.int64
     agree(fast.run(program, codes, raster=True), specified(program, codes))
+
+
+@pytest.mark.parametrize("samples", [1, 8, 20, 64, 70])
+@pytest.mark.parametrize(("heaviest", "kind"), [(127, np.int32), (2**22, np.int64)])
+def test_sums_over_an_image_are_exact_in_32_and_in_64_bits(samples, heaviest, kind):
+    """The width leaves a rest of every run, the stride has phases; a leak tells sums apart."""
+    rng = np.random.default_rng(samples)
+    shape = (3, 9, 37)
+    weight = pack(integers(rng.integers(-heaviest, heaviest + 1, (5, 3, 3, 3))))
+    reads = Convolution(stride=(2, 2), padding=(1, 1), groups=1)
+    sees = replace(
+        layer("sees", threshold=min(64 * heaviest * 255, 2**23 - 1)),
+        shape=(5, 5, 19),
+        decay=100,
+        bias=integers(rng.integers(-9, 10, 5)),
+        synapses=(Synapses(name="sees", source=INPUT, weight=weight, kind=reads),),
+    )
+    program = Program(
+        input=ImageInput(shape=shape, levels=255, zero_point=integers([0] * 3)),
+        layers=(sees,),
+        readout=SpikeCount(),
+        steps=4,
+    )
+    check_program(program)
+    codes = integers(rng.integers(0, 256, (samples, *shape)))
+    plan = plan_of(program, "sees")
+    assert isinstance(plan, Integral) and plan.bias.dtype == kind
+    want = reference.run(program, codes, raster=True)
+    equal(fast.run(program, codes, raster=True), want)
+    assert 0.01 < want.layers[0].raster.mean() < 0.99
 
 
 def test_a_soft_reset_by_whole_units_stays_sliced():

@@ -168,23 +168,23 @@ class Run:
         """Return the image as `kernels.integral` reads it: padded, samples last."""
         if image is None:
             none = np.zeros(0, dtype=np.int32)
-            return np.zeros((1, 1), np.int32), np.zeros(outputs + 1, np.int64), _long(none), none, 0
+            return none, np.zeros(outputs + 1, np.int64), none, none, 0
         geometry = image.geometry
         channels, height, width = geometry.source
         (step_y, step_x), (rows, columns) = geometry.stride, geometry.padded
-        padded = np.zeros(
-            (channels, rows * step_y, columns * step_x, self.size * 8), dtype=np.int32
-        )
         (pad_y, pad_x), samples = geometry.padding, len(self.codes)
-        inside = padded[:, pad_y : pad_y + height, pad_x : pad_x + width, :samples]
-        inside[:] = np.moveaxis(self.codes.reshape(samples, *geometry.source), 0, -1)
-        phases = padded.reshape(channels, rows, step_y, columns, step_x, -1)
-        phases = phases.transpose(0, 2, 4, 1, 3, 5)
+        codes = np.zeros(geometry.pixels * self.size * 8 + ROOM, np.int32)  # a run reaches past
+        phases = codes[:-ROOM].reshape(channels, step_y, step_x, rows, columns, -1)
+        shown = np.moveaxis(self.codes.reshape(samples, *geometry.source), 0, -1)
+        padded = np.zeros((channels, rows * step_y, columns * step_x, samples), dtype=np.int32)
+        padded[:, pad_y : pad_y + height, pad_x : pad_x + width] = shown
+        by_phase = padded.reshape(channels, rows, step_y, columns, step_x, samples)
+        phases[..., :samples] = by_phase.transpose(0, 2, 4, 1, 3, 5)
         return (
-            np.ascontiguousarray(phases.reshape(geometry.pixels, -1)),
-            _long(image.indptr),
-            _long(image.taps),
-            np.array(image.weight),
+            codes,
+            np.array(image.indptr, dtype=np.int64),
+            np.array(image.taps, dtype=np.int32),
+            np.array(image.weight, dtype=np.int32),
             columns,
         )
 
@@ -210,10 +210,6 @@ def _lay_out(
             at.padded,
         )
     return memory
-
-
-def _long(values: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.int64]:
-    return np.array(values, dtype=np.int64)
 
 
 def _last_sources(program: Program) -> list[str]:

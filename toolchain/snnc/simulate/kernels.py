@@ -20,6 +20,7 @@ from snnc.simulate.kernels_cache import kernel
 from snnc.simulate.kernels_schedule import ALL
 from snnc.simulate.vectors import VECTOR, WIDE, WORD
 from snnc.simulate.vectors_bits import WORDS, copy, transpose, weigh
+from snnc.simulate.vectors_image import RUN, see
 from snnc.simulate.vectors_neurons import fire_by_subtraction, fire_integers, fire_to_zero
 from snnc.simulate.vectors_sums import KINDS, accumulate, touch
 
@@ -186,16 +187,16 @@ def integral(
     width = -(-columns * pixel // WIDE) * WIDE
     planes = np.zeros((levels + 1, width), dtype=np.uint8)[:levels]  # a word reaches past it
     scratch = _scratch(schedule[7])
-    image = np.zeros((columns, max(size * 8, WORD)), dtype=bias.dtype)
+    image = np.zeros(columns * size * 8 + RUN, dtype=bias.dtype)  # a word and a run reach past
     for i in range(first, last):
         row, o = jobs[i] // out, jobs[i] % out
         if levels:
             _sum(row, o, memory, schedule, planes, scratch)
-        _image(row, o, images, image[:, : size * 8])
+        _image(row, o, images, columns, size * 8, image)
         spikes = emitted[o, row]
         for x in range(columns):
             for byte in range(0, size, WORD // 8):
-                at, sample = x * pixel + byte, x * image.shape[1] + byte * 8
+                at, sample = x * pixel + byte, (x * size + byte) * 8
                 fire_integers(
                     planes,
                     image,
@@ -212,17 +213,15 @@ def _image(
     row: int,
     o: int,
     images: tuple[Numbers, Numbers, Numbers, Numbers, int],
-    total: Numbers,  # (columns, samples), written
+    columns: int,
+    samples: int,  # of a pixel
+    total: Numbers,  # (columns * samples and room for a run,), written
 ) -> None:
     """Sum the currents that an image causes at every step in one row of one output map."""
     codes, indptr, taps, weights, jump = images
-    total[:] = 0
-    for k in range(indptr[o], indptr[o + 1]):
-        w = total.dtype.type(weights[k])
-        for x in range(total.shape[0]):
-            values = codes[taps[k] + row * jump + x]
-            for n in range(total.shape[1]):
-                total[x, n] += w * values[n]
+    for first in range(0, columns * samples, RUN):
+        start = row * jump * samples + first
+        see(codes, taps, weights, total, (indptr[o], indptr[o + 1], start, samples, first))
 
 
 @kernel
