@@ -294,6 +294,8 @@ def test_a_newer_python_with_lava_runs_the_models_too(tmp_path):
     try:
         newer = interpreter.find_for_models(nowhere)
     except MissingDependency as missing:
+        if "SNNC_NEWER_LAVA_PYTHON" in os.environ:  # as CI sets it: then it has to be there
+            raise
         pytest.skip(str(missing).splitlines()[-1])
     assert newer.version > (3, 10)
     (seed,) = legal(range(80, 99))[:1]

@@ -1,7 +1,11 @@
-"""One small trained run, shared by the tests of the command line."""
+"""One small trained run, shared by the tests of the command line; networks that spike untrained."""
 
 import pytest
+import torch
 from snnc.cli import main
+from snnc.ir.graph import Granularity, Reset
+from snnc.learn.spiking import to_spiking
+from snnc.learn.surrogates import TRIANGLE
 
 TINY = (
     "model.arguments.channels=[6, 8]",
@@ -40,3 +44,25 @@ def build(run_directory, tmp_path_factory):
     model = str(run_directory / "model.pt")
     assert main(["compile", model, "--target", "reference", "-o", str(directory)]) == 0
     return directory
+
+
+@pytest.fixture(scope="session")
+def lively():
+    """Return what makes a network for the digits spike: thresholds of 0.3, T = 8."""
+
+    def convert(network):
+        converted = to_spiking(
+            network,
+            input_shape=(1, 8, 8),
+            steps=8,
+            reset=Reset.ZERO,
+            keep=1.0,
+            granularity=Granularity.LAYER,
+            surrogate=TRIANGLE,
+        ).eval()
+        with torch.no_grad():
+            for fire in converted.fires.values():
+                fire.threshold.fill_(0.3)
+        return converted
+
+    return convert

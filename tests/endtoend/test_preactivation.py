@@ -6,16 +6,14 @@ import snnc
 import torch
 from snnc import data
 from snnc.evaluate.agreement import agreement
-from snnc.ir.graph import Granularity, Reset
 from snnc.ir.weights import stored
-from snnc.learn.spiking import to_spiking
-from snnc.learn.surrogates import TRIANGLE
 from snnc.passes.copies import copied, copied_weights
 from snnc_models.wideresnet import wideresnet
 from torch import nn
 
 
-def spiking():
+@pytest.fixture(scope="module")
+def spiking(lively):
     """Return three groups of two blocks, normalised as after training, thresholds of 0.3."""
     torch.manual_seed(0)
     network = wideresnet(
@@ -28,19 +26,7 @@ def spiking():
                 layer.running_var.uniform_(0.5, 1.5)
                 layer.weight.uniform_(0.5, 1.5)
                 layer.bias.normal_(0, 0.2)
-    converted = to_spiking(
-        network,
-        input_shape=(1, 8, 8),
-        steps=8,
-        reset=Reset.ZERO,
-        keep=1.0,
-        granularity=Granularity.LAYER,
-        surrogate=TRIANGLE,
-    ).eval()
-    with torch.no_grad():
-        for fire in converted.fires.values():
-            fire.threshold.fill_(0.3)
-    return converted
+    return lively(network)
 
 
 def images(count):
@@ -48,26 +34,26 @@ def images(count):
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
+def build(tmp_path_factory, spiking):
     directory = tmp_path_factory.mktemp("preactivation") / "build"
-    snnc.compile(spiking(), target="loihi", directory=directory)
+    snnc.compile(spiking, target="loihi", directory=directory)
     return snnc.load_build(directory)
 
 
-def test_the_integers_of_every_simulator_are_the_same_and_decide_as_the_floats(build):
+def test_the_integers_of_every_simulator_are_the_same_and_decide_as_the_floats(build, spiking):
     trace = snnc.run(build, images(60), engine="numpy", raster=True)
     for engine in ("fast", "torch"):
         other = snnc.run(build, images(60), engine=engine, raster=True)
         assert agreement(trace, other).exact
     assert all(0.01 < layer.spikes.mean() / layer.neurons / 8 < 1 for layer in trace.layers)
     with torch.no_grad():
-        floats = spiking()(torch.from_numpy(images(60))).argmax(1).numpy()
+        floats = spiking(torch.from_numpy(images(60))).argmax(1).numpy()
     # untrained logits lie close together, so rounding may swap a few
     assert np.mean(trace.predictions == floats) >= 0.85
 
 
-def test_the_reference_target_gets_the_same_integers(build):
-    program = snnc.compile(spiking(), target="reference")
+def test_the_reference_target_gets_the_same_integers(build, spiking):
+    program = snnc.compile(spiking, target="reference")
     mine, theirs = (snnc.run(p, images(5), raster=True) for p in (program, build))
     assert agreement(mine, theirs).exact
 

@@ -6,10 +6,7 @@ import torch
 from snnc import data
 from snnc.api import compile, run
 from snnc.evaluate.agreement import agreement
-from snnc.ir.graph import Granularity, Reset
 from snnc.ir.weights import stored, unpack
-from snnc.learn.spiking import to_spiking
-from snnc.learn.surrogates import TRIANGLE
 from snnc.semantics.encode import encode
 from snnc.simulate import reference
 from snnc.targets.build import load_build
@@ -41,34 +38,23 @@ class Residual(nn.Module):
         return self.head(self.drop(torch.flatten(x, 1)))
 
 
-def spiking():
+@pytest.fixture(scope="module")
+def spiking(lively):
     """Return the network with some weights pruned and thresholds that let it spike."""
     torch.manual_seed(0)
     network = Residual()
     with torch.no_grad():
         for weight in (network.first.weight, network.second.weight, network.head.weight):
             weight[torch.rand_like(weight) < 0.8] = 0.0
-    converted = to_spiking(
-        network,
-        input_shape=(1, 8, 8),
-        steps=8,
-        reset=Reset.ZERO,
-        keep=1.0,
-        granularity=Granularity.LAYER,
-        surrogate=TRIANGLE,
-    ).eval()
-    with torch.no_grad():
-        for fire in converted.fires.values():
-            fire.threshold.fill_(0.3)
-    return converted
+    return lively(network)
 
 
 def images(count):
     return data.load("digits").test.take(count).images
 
 
-def test_the_integers_do_what_the_float_network_does():
-    network = spiking()
+def test_the_integers_do_what_the_float_network_does(spiking):
+    network = spiking
     program = compile(network, target="reference")
     trace = run(program, images(100), engine="fast")
     with torch.no_grad():
@@ -79,9 +65,9 @@ def test_the_integers_do_what_the_float_network_does():
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
+def build(tmp_path_factory, spiking):
     directory = tmp_path_factory.mktemp("user") / "build"
-    compile(spiking(), target="loihi", directory=directory)
+    compile(spiking, target="loihi", directory=directory)
     return load_build(directory)
 
 
