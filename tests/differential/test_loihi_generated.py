@@ -15,6 +15,7 @@ from snnc.semantics.network import specified
 from snnc.testing.conformance import agree
 from snnc.testing.programs import generate
 from snnc_targets.loihi import LOIHI2, TARGET, plan
+from snnc_targets.loihi.mantissas import weight_exponent
 from snnc_targets.loihi.plan import Form
 from snnc_targets.loihi.runner import read_trace
 
@@ -124,6 +125,7 @@ def test_the_generated_programs_have_all_that_they_should():
         "leaks": sum(layer.decay > 0 for layer in layers),
         "sums": sum(len(layer.synapses) > 1 for layer in layers),
         "delays": sum(s.delay > 0 for s in spiking),
+        "exponents": sum(bool(weight_exponent(s)) for s in spiking),
         "delays in a readout": sum(
             s.delay > 0
             for program in programs

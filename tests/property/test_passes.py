@@ -190,7 +190,7 @@ def test_quantize_fits_the_formats_and_costs_no_zero(graph):
         assert total.max() <= (numbers.input_bias_max if on_host else numbers.bias_max)
         for bundle in population.synapses:
             values = unpack(bundle.weight).astype(int)
-            assert abs(values).max(initial=0) <= numbers.weight_max
+            assert mantissa(values) <= numbers.weight_max
             assert (values[unpack(prepared[bundle.name].op.weight) == 0] == 0).all()
             assert stored(bundle.weight).all() or type(bundle.weight).__name__ == "Dense"
             total = total + abs(values).reshape(len(total), -1).sum(1) * peak.get(bundle.source, 1)
@@ -225,6 +225,12 @@ def test_at_every_width_all_formats_hold_with_a_search_and_without(bits, graph, 
                 assert (unpack(bundle.weight)[zeros[bundle.name]] == 0).all()
 
 
+def mantissa(values):
+    """Return the largest magnitude, less the power of two up to 2**7 that all have in common."""
+    common = int(np.gcd.reduce(values, axis=None))
+    return abs(values).max(initial=0) // min(common & -common or 1, 1 << 7)
+
+
 def check_formats(program, numbers, *, weight_max):
     """Assert what Loihi's LIF with its 24-bit current and membrane takes."""
     coding = program.input
@@ -236,7 +242,7 @@ def check_formats(program, numbers, *, weight_max):
         assert total.max() <= (numbers.input_bias_max if on_host else numbers.bias_max)
         for bundle in population.synapses:
             values = abs(unpack(bundle.weight).astype(int))
-            assert values.max(initial=0) <= weight_max
+            assert mantissa(values) <= weight_max
             total = total + values.reshape(len(total), -1).sum(1) * peak.get(bundle.source, 1)
         assert total.max() <= numbers.current_max
     for layer in program.layers:

@@ -135,7 +135,7 @@ def test_every_file_that_is_wrong_is_named_with_what_is_wrong(tmp_path):
 def test_the_files_of_one_set_under_the_name_of_the_other_are_refused(tmp_path):
     write(tmp_path)
     with pytest.raises(InvalidFile, match="train-images-idx3-ubyte is cut short"):
-        data.load("mnist", root=tmp_path)
+        data.load("mnist", root=str(tmp_path))
 
 
 def test_a_gz_file_that_was_cut_short_says_so(tmp_path):

@@ -230,7 +230,9 @@ def test_what_leaves_its_format_comes_back(dataset):
         max(int(np.abs(unpack(bundle.weight)).max()) for bundle in population.synapses)
         for population in program.populations
     ]
-    assert largest[1:] == [3, 3]
+    (convolved, shortcut) = (np.abs(unpack(each.weight)) for each in program.layers[1].synapses)
+    assert convolved.max() == largest[2] == 3 << 5  # as far as 7 bits and a sign reach
+    assert shortcut.max() == 3 << NUMBERS.weight_exponent_max
     assert np.abs(program.layers[1].bias).max() == NUMBERS.bias_max
 
 

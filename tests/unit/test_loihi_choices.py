@@ -31,11 +31,11 @@ from snnc.ir.program import (
     Program,
     Synapses,
 )
-from snnc.ir.weights import Dense, floats, integers
+from snnc.ir.weights import Dense, floats, integers, unpack
 from snnc.passes.compile import compile_graph
 from snnc.semantics.neuron import CURRENT_MAX, V_MAX
 from snnc.testing.programs import generate
-from snnc_targets.loihi import LOIHI2, TARGET, plan
+from snnc_targets.loihi import LOIHI2, TARGET, limits, plan
 from snnc_targets.loihi.lowering import Convolutions
 from snnc_targets.loihi.unrolled import MATRIX_MAX, unrolling
 
@@ -247,21 +247,40 @@ def one_weight(side=8):
 
 
 def test_the_cost_of_a_matrix_counts_the_synapses_inside_the_map():
-    made = unrolling(*one_weight(), Convolutions.AUTO, delayed=False)
+    made = unrolling(*one_weight(), Convolutions.AUTO, needed=None)
     assert (made.unrolled, made.synapses) == (True, 7 * 7)
     assert made.dense_products == 64 * 4 * 4 * 9
     assert (made.kernel_bytes, made.matrix_bytes) == (144, 49 * 8 + 4 * 257)
 
 
 def test_a_convolution_is_what_the_option_says_unless_its_spikes_wait():
-    chosen = lambda how, delayed: unrolling(*one_weight(), how, delayed=delayed).unrolled
-    assert chosen(Convolutions.SPARSE, False)
-    assert not chosen(Convolutions.CONV, False)
-    assert chosen(Convolutions.CONV, True)  # Conv has no delays
+    chosen = lambda how, needed: unrolling(*one_weight(), how, needed=needed).unrolled
+    assert chosen(Convolutions.SPARSE, None)
+    assert not chosen(Convolutions.CONV, None)
+    assert chosen(Convolutions.CONV, "Conv has no delays")
+
+
+@pytest.mark.parametrize("target", [TARGET, LOIHI2], ids=["loihi", "loihi2"])
+def test_a_convolution_with_an_exponent_is_a_matrix_on_every_target(target, tmp_path):
+    plain = network()
+    (bundle,) = plain.layers[1].synapses
+    far = convolution("far", "a", unpack(bundle.weight) * 127)  # 127 to 381: no multiples
+    even = convolution("even", "a", unpack(bundle.weight) * 4 * 31)
+    for beyond, found in ((far, {"weight-range"}), (even, set())):
+        summed = replace(plain.layers[1], synapses=(bundle, beyond))
+        program = replace(plain, layers=(plain.layers[0], summed))
+        assert {issue.code for issue in limits.issues(program, target.how, delay_max=0)} == found
+    stays, becomes = plan.plan(program, target.how)[1].bundles
+    assert (stays.form, becomes.form) == (plan.Form.CONV, plan.Form.SPARSE)
+    assert "beyond 8 bits, and Conv has no weight exponent" in becomes.unrolling.reason
+    source, _ = emitted(tmp_path, program, image="host")
+    assert "weights=2 * even_matrix, weight_exp=1," in joined(source)
+    with np.load(tmp_path / "weights.npz") as held:
+        np.testing.assert_array_equal(held["even"].astype(int) * 4, unpack(even.weight))
 
 
 def test_a_matrix_too_large_for_memory_is_not_chosen():
-    made = unrolling(*one_weight(2100), Convolutions.AUTO, delayed=False)
+    made = unrolling(*one_weight(2100), Convolutions.AUTO, needed=None)
     assert made.matrix_bytes > MATRIX_MAX and not made.unrolled
     assert f"more than {MATRIX_MAX}" in made.reason
 

@@ -78,6 +78,8 @@ def test_a_program_within_every_limit_has_no_issue():
 def test_a_weight_beyond_eight_bits_is_refused():
     assert codes(program(layer("a", INPUT, [[127, -127]]))) == []
     assert codes(program(layer("a", INPUT, [[128, 0]]))) == [("a", "weight-range")]
+    (issue,) = TARGET.issues(program(layer("a", INPUT, [[128, 0]])))  # the host has no exponent
+    assert issue.problem == "a weight reaches 128 in magnitude, the limit is 127"
     assert codes(program(layer("a", INPUT, [[0, -128]]))) == [("a", "weight-range")]
 
 
@@ -115,6 +117,27 @@ def test_one_exponent_serves_all_biases_of_a_layer():
 
 def test_the_bias_of_a_layer_that_reads_the_image_travels_with_the_current():
     assert codes(program(layer("a", INPUT, [[1, 2]], bias=integers([100_001])))) == []
+
+
+@pytest.mark.parametrize(
+    ("weight", "found"),
+    [
+        ([[127 * 128], [-128]], None),  # 127 and -1, times 2**7
+        ([[254], [-2]], None),
+        ([[254], [3]], 254),  # no multiple of 2
+        ([[127 * 128], [4]], 127 * 128),  # no multiple of 128
+        ([[128 * 128], [0]], 128 * 128),  # there is no exponent of 8
+    ],
+)
+def test_weights_of_a_bundle_may_share_a_power_of_two(weight, found):
+    two_layers = program(layer("a", INPUT, [[1, 2]]), layer("b", "a", weight))
+    issues = TARGET.issues(two_layers)
+    if found is None:
+        assert issues == ()
+    else:
+        (issue,) = issues
+        assert limit_of(issue) == ("weight-range", found, 127)
+        assert "multiples of 2**e, e up to 7" in issue.problem
 
 
 def test_a_current_beyond_24_bits_names_the_neuron_and_the_bound():
@@ -187,7 +210,7 @@ def test_a_spike_that_must_wait_too_long_is_refused():
 
 def test_all_reasons_come_at_once_each_with_a_remedy():
     broken = two(
-        threshold=64, decay=5000, bias=integers([4097]), synapses=(matrix("w", "a", [[200]]),)
+        threshold=64, decay=5000, bias=integers([4097]), synapses=(matrix("w", "a", [[201]]),)
     )
     with pytest.raises(NotLegal) as refused:
         legalize(TARGET, broken)

@@ -39,6 +39,7 @@ from snnc.simulate import reference
 from snnc.simulate.floating import maps
 
 NUMBERS = Numbers()
+PLAIN = Numbers(weight_exponent_max=0, convolution_exponent_max=0)  # integers are mantissas
 
 
 def fire(threshold=1.0, reset=Reset.ZERO, keep=1.0):
@@ -124,13 +125,13 @@ def outlier():
 
 def test_a_layer_is_clipped_where_that_is_better():
     graph, images = outlier(), pictures(outlier(), 40)
-    found = search(graph, NUMBERS, images, bits=Bits(others=4))
+    found = search(graph, PLAIN, images, bits=Bits(others=4))
     assert found.before["fc1"] > 0.1  # at 7 / 5 units for one, all but the outlier round to 0
     assert found.after["fc1"] < 0.2 * found.before["fc1"]
     assert found.scales["fc1"] > 2.0
     weight = unpack(found.program.layers[1].synapses[0].weight)
     assert (weight[:, 0] == 7).all() and (weight[:, 1:] > 0).all()
-    _, account = compile_accounted(graph, NUMBERS, images=images, bits=Bits(others=4))
+    _, account = compile_accounted(graph, PLAIN, images=images, bits=Bits(others=4))
     assert account.layers[1].saturated == 3
 
 
@@ -217,8 +218,8 @@ def test_a_layer_that_rounding_would_silence_may_have_integers_at_another_scale(
     graph, bits = narrow(seed), Bits(others=2)
     images = pictures(graph, 16)
     with pytest.raises(InvalidGraph, match="conv2: every weight rounds to 0"):
-        quantize(graph, NUMBERS, bits=bits)
-    program, account = compile_accounted(graph, NUMBERS, images=images, bits=bits)
+        quantize(graph, PLAIN, bits=bits)
+    program, account = compile_accounted(graph, PLAIN, images=images, bits=bits)
     layer = next(each for each in program.layers if each.name == "conv2")
     assert all(unpack(bundle.weight).any() for bundle in layer.synapses)
     assert {each.measured.before for each in account.layers} == {None}
@@ -307,7 +308,7 @@ def test_integers_fine_enough_move_no_logit():
 def test_the_account_counts_what_saturated_and_what_vanished():
     hidden = [[2.0, 0.9, 0.3, 0.0], [-2.0, 0.2, -0.9, 0.5]]
     graph = chain(np.eye(4), hidden, np.eye(2))
-    program, account = compile_accounted(graph, NUMBERS, images=None, bits=Bits(others=2))
+    program, account = compile_accounted(graph, PLAIN, images=None, bits=Bits(others=2))
     layer = account.layers[1]
     assert layer.name == "fc1" and layer.bits == 2 and layer.scale == 1.0
     assert (layer.weights, layer.saturated, layer.zeroed) == (7, 2, 3)

@@ -44,6 +44,7 @@ from snnc_targets.loihi.lowering import (
     Image,
     Lowering,
 )
+from snnc_targets.loihi.mantissas import EXPONENT_MAX
 from snnc_targets.loihi.partition import too_many_chips
 
 
@@ -91,17 +92,20 @@ class LoihiTarget(Target, NeedsSetup, RunsOutside, MapsCores, Lowers):
     @property
     def numbers(self) -> Numbers:
         """The formats of Loihi's LIF neuron, and what the image has to fit."""
-        accumulator = CURRENT_MAX if self.chip else V_MAX  # a neuron's membrane, or the host's
+        kernels = self.how.convolutions is Convolutions.CONV  # which store what they multiply
+        numbers = Numbers(
+            accumulator_max=CURRENT_MAX if self.chip else V_MAX,  # a neuron's, or the host's
+            weight_exponent_max=EXPONENT_MAX,
+            convolution_exponent_max=0 if kernels else EXPONENT_MAX,
+        )
         match self.how.image:
             case Image.HOST:
-                return Numbers(accumulator_max=accumulator)
+                return numbers
             case Image.GRADED:
-                return Numbers(input_bias_max=limits.BIAS_MAX, accumulator_max=accumulator)
+                return replace(numbers, input_bias_max=limits.BIAS_MAX)
             case Image.BIAS:  # the whole current of an image is one mantissa
-                return Numbers(
-                    input_bias_max=limits.BIAS_MAX,
-                    image_current_max=limits.BIAS_MAX,
-                    accumulator_max=accumulator,
+                return replace(
+                    numbers, input_bias_max=limits.BIAS_MAX, image_current_max=limits.BIAS_MAX
                 )
             case _:
                 unreachable(self.how.image)

@@ -58,7 +58,7 @@ def _arrays(placed: tuple[Placed, ...]) -> dict[str, npt.NDArray[np.integer]]:
     arrays: dict[str, npt.NDArray[np.integer]] = {}
     for place in placed:
         for bundle in place.bundles:
-            name, weight = bundle.variable, bundle.synapses.weight
+            name, weight = bundle.variable, bundle.weight
             match bundle.synapses.kind, weight:
                 case FullyConnected(), Csr():
                     arrays[f"{name}.data"] = weight.data.astype(np.int8)

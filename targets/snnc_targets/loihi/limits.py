@@ -19,9 +19,14 @@ from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS, V_MAX
 
 from snnc_targets.loihi.bounds import image_bounds, largest_logit, lasting_bounds
 from snnc_targets.loihi.lowering import Image, Lowering
+from snnc_targets.loihi.mantissas import (
+    EXPONENT_MAX,
+    WEIGHT_MAX,
+    largest_weight,
+    weight_exponent,
+)
 from snnc_targets.loihi.plan import Form, image_form, lag_of_each, lasts, wait
 
-WEIGHT_MAX = 127  # signed 8 bits, without -128: Dense carries 2 w in 9 bits
 BIAS_BITS = 13  # of a bias mantissa, sign included
 BIAS_MIN, BIAS_MAX = -(1 << BIAS_BITS - 1), (1 << BIAS_BITS - 1) - 1
 BIAS_EXP_MAX = 7  # bias exponent, 3 bits; exponent 6 is one unit of current
@@ -29,6 +34,9 @@ VTH_MAX = CURRENT_MAX  # threshold mantissa: 17 bits, as far as a membrane reach
 DECAY_MAX = (1 << DECAY_BITS) - 1
 DELAY_MAX = 63  # steps, 6 bits: `PyDelaySparseModelBitAcc`
 CHIP_DELAY_MAX = netx_layers.DELAY_MAX  # on both chips: Davies 2018; lava-dl's netx for Loihi 2
+
+
+_BEYOND = f", or 2**e times as much in a bundle of multiples of 2**e, e up to {EXPONENT_MAX}"
 
 
 def issues(program: Program, how: Lowering, *, delay_max: int) -> tuple[Issue, ...]:
@@ -90,11 +98,12 @@ def image_exponent(program: Program, layer: Layer) -> int | None:
 
 def _weights(population: Layer | Accumulator) -> Iterator[Issue]:
     for synapses in population.synapses:
-        largest = int(np.abs(stored(synapses.weight)).max(initial=0))
-        if largest > WEIGHT_MAX:
+        if weight_exponent(synapses) is None:
+            largest = largest_weight(synapses)
             yield Issue(
                 synapses.name,
-                f"a weight reaches {largest} in magnitude, the limit is {WEIGHT_MAX}",
+                f"a weight reaches {largest} in magnitude, the limit is {WEIGHT_MAX}"
+                + (_BEYOND if synapses.source != INPUT else ""),
                 "quantize for loihi: snnc compile --target loihi",
                 "weight-range",
                 need=largest,

@@ -55,7 +55,7 @@ CONVOLUTIONS: Mapping[str, str] = MappingProxyType(
         Convolutions.AUTO.value: "each as Conv or as an unrolled sparse matrix, whichever "
         "simulates faster; the mapping says which and why",
         Convolutions.CONV.value: "Conv, which stores a kernel once, zeros included; convolutions "
-        "with delays are unrolled nevertheless",
+        "with delays or weights beyond 8 bits are unrolled nevertheless",
         Convolutions.SPARSE.value: "unrolled to a sparse matrix: one word for each synapse, none "
         "for a zero weight",
     }

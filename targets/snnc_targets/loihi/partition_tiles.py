@@ -19,6 +19,7 @@ from snnc.ir.program import Convolution, FullyConnected, Synapses
 from snnc.ir.weights import Shape, stored, unpack
 from snnc.simulate.trace import Counts
 
+from snnc_targets.loihi.mantissas import mantissas
 from snnc_targets.loihi.words import Encoding, signed_bits, stored_bits
 
 Map = tuple[int, int, int]  # channels, rows, columns
@@ -61,8 +62,8 @@ class Wiring:
     kind: Convolution | FullyConnected
     used: npt.NDArray[np.bool_]  # which weights are not zero, in the weight's own shape
     running: npt.NDArray[np.int32]  # (out + 1, ...): how many are not zero before each output
-    stored_bits: int  # of a weight, in the widths that matrices have
-    signed_bits: int  # of a weight, in any width
+    stored_bits: int  # of a weight, in the widths that matrices have, without its exponent
+    signed_bits: int  # of a weight, in any width; kernels have no exponent
     delayed: bool  # whether its spikes wait, each synapse holding for how long
 
     @property
@@ -85,7 +86,6 @@ def as_map(shape: Shape) -> Map:
 
 def wiring(synapses: Synapses, source: Shape, target: Shape, *, delayed: bool) -> Wiring:
     """Return what memory must know of a bundle of synapses."""
-    values = stored(synapses.weight)
     used = unpack(synapses.weight) != 0
     running = np.zeros((len(used) + 1, *used.shape[1:]), dtype=np.int32)
     np.cumsum(used, axis=0, out=running[1:])
@@ -97,8 +97,8 @@ def wiring(synapses: Synapses, source: Shape, target: Shape, *, delayed: bool) -
         kind=synapses.kind,
         used=used,
         running=running,
-        stored_bits=stored_bits(values),
-        signed_bits=signed_bits(values),
+        stored_bits=stored_bits(stored(mantissas(synapses))),
+        signed_bits=signed_bits(stored(synapses.weight)),
         delayed=delayed,
     )
 

@@ -22,6 +22,7 @@ the synapses themselves does, so InTime lets no spike through that would.
       ... of few weights         Sparse                        see `unrolled`
     FullyConnected, dense        Dense, 2 w, weight_exp -1     weights of mixed sign lose their
     FullyConnected, CSR          Sparse, 2 w, weight_exp -1      lowest bit
+      ... multiples of 2**e      weight_exp e - 1              see `mantissas`
     synapses that must wait      DelaySparse                   Conv has no delays
       ... with delays            InTime (ours), DelaySparse    a sample's spikes end with it
     v >= 64 n + 1                v > vth << 6, vth = n         both sides are integers
@@ -51,9 +52,10 @@ from snnc.ir.program import (
     Program,
     Synapses,
 )
-from snnc.ir.weights import Csr, Dense
+from snnc.ir.weights import Csr, Dense, IntWeight
 
 from snnc_targets.loihi.lowering import Image, Lowering
+from snnc_targets.loihi.mantissas import WEIGHT_MAX, largest_weight, mantissas, weight_exponent
 from snnc_targets.loihi.unrolled import Unrolling, unrolling
 
 
@@ -86,6 +88,16 @@ class Bundle:
     def is_matrix(self) -> bool:
         """Whether the process is a matrix between flattened populations."""
         return self.form not in (*ON_HOST, Form.CONV)
+
+    @property
+    def exponent(self) -> int:
+        """The power of two by which its process multiplies `weight`."""
+        return (weight_exponent(self.synapses) or 0) if self.is_matrix else 0
+
+    @property
+    def weight(self) -> IntWeight:
+        """What its process holds of the weights."""
+        return mantissas(self.synapses) if self.is_matrix else self.synapses.weight
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,7 +200,11 @@ def _bundle(
     if form is None and isinstance(synapses.kind, Convolution):
         source = program.shape_of(synapses.source)
         unrolled = unrolling(
-            synapses, source, population.shape, how.convolutions, delayed=delay > 0
+            synapses,
+            source,
+            population.shape,
+            how.convolutions,
+            needed=_matrix_needed(synapses, delay),
         )
     return Bundle(
         synapses=synapses,
@@ -198,6 +214,15 @@ def _bundle(
         message_bits=message_bits(program.input) if from_image and form is None else 0,
         unrolling=unrolled,
     )
+
+
+def _matrix_needed(synapses: Synapses, delay: int) -> str | None:
+    """Return why Lava's Conv cannot carry a convolution, None if it can."""
+    if delay:
+        return "its spikes wait, and Conv has no delays"
+    if largest_weight(synapses) > WEIGHT_MAX:
+        return "its weights are beyond 8 bits, and Conv has no weight exponent"
+    return None
 
 
 def _form(synapses: Synapses, delay: int, unrolled: Unrolling | None) -> Form:

@@ -167,7 +167,11 @@ def _synapses(program: Program, place: Placed, bundle: Bundle, source: str) -> l
     shape = program.shape_of(bundle.synapses.source)
     name, weight = _quoted(bundle.synapses.name), f'w["{bundle.variable}"]'
     flat = f"{source}.s_out" + (".transpose([2, 1, 0]).flatten()" if len(shape) == 3 else "")
-    fixed = {"weight_exp": "-1", "num_weight_bits": "8", "sign_mode": "SignMode.MIXED"}
+    fixed = {
+        "weight_exp": str(bundle.exponent - 1),
+        "num_weight_bits": "8",
+        "sign_mode": "SignMode.MIXED",
+    }
     graded = {"num_message_bits": bundle.message_bits} if bundle.message_bits else {}
     match bundle.form, bundle.synapses.kind:
         case Form.CONV, Convolution() as kind:

@@ -41,13 +41,16 @@ class Unrolling:
 
 
 def unrolling(
-    synapses: Synapses, source: Shape, target: Shape, how: Convolutions, *, delayed: bool
+    synapses: Synapses, source: Shape, target: Shape, how: Convolutions, *, needed: str | None
 ) -> Unrolling:
-    """Choose the form of a convolution from `source` to `target`, both (C, H, W)."""
+    """Choose the form of a convolution from `source` to `target`, both (C, H, W).
+
+    `needed` is why it has to be a matrix, None where there is a choice.
+    """
     leaving = int(fan_out(synapses, source).sum())
     products = prod(target[1:]) * prod(synapses.weight.shape)
     size = leaving * _STORED + 4 * (prod(target) + 1)
-    unrolled, reason = _choice(how, delayed, products, leaving, size)
+    unrolled, reason = _choice(how, products, leaving, size) if needed is None else (True, needed)
     return Unrolling(
         unrolled=unrolled,
         reason=reason,
@@ -58,11 +61,7 @@ def unrolling(
     )
 
 
-def _choice(
-    how: Convolutions, delayed: bool, products: int, leaving: int, size: int
-) -> tuple[bool, str]:
-    if delayed:
-        return True, "its spikes wait, and Conv has no delays"
+def _choice(how: Convolutions, products: int, leaving: int, size: int) -> tuple[bool, str]:
     match how:
         case Convolutions.CONV:
             return False, "chosen by option"

@@ -39,7 +39,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(LOADERS))
 
 
-def load(name: str, *, root: Path | None = None) -> Dataset:
+def load(name: str, *, root: str | Path | None = None) -> Dataset:
     """Return the data set of that name; `root` is the folder with its files.
 
     Without a root, the environment variable SNNC_DATA names it.
@@ -53,4 +53,4 @@ def load(name: str, *, root: Path | None = None) -> Dataset:
     """
     if name not in LOADERS:
         raise UnknownName("data set", name, names())
-    return LOADERS[name](root)
+    return LOADERS[name](None if root is None else Path(root))

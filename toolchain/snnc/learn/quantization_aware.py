@@ -45,7 +45,7 @@ from snnc.passes.numbers import Bits, Numbers
 from snnc.passes.populations import FloatBundle, FloatPopulation, populations
 from snnc.passes.quantize import quantize
 from snnc.passes.rewrite import with_ops
-from snnc.passes.scale import Formats, formats
+from snnc.passes.scale import Formats, formats, integer_weights, largest_weight
 from snnc.twin import IntegerTwin, straight_through
 
 INSIDE = 0.99  # of its limit, where a current that left its format is put
@@ -193,7 +193,7 @@ class IntegerNetwork(nn.Module):
         mine = [[next(weights) for _ in place.bundles] for place in self.places]
         for place, values in zip(self.places, mine, strict=True):
             for bundle, value in zip(place.bundles, values, strict=True):
-                limit = place.limits.weight_max / bundle.gain.to(value.device).abs()
+                limit = bundle.most / bundle.gain.to(value.device).abs()
                 value.clamp_(min=-limit, max=limit)
         for _ in range(ROUNDS):  # rounding may push what was just moved over the edge again
             if not self._move_currents(mine):
@@ -230,6 +230,7 @@ class _BundlePlace:
     index: Tensor  # (trained,) in the flattened array
     row: Tensor  # (trained,) output
     gain: Tensor  # (trained,) integer units for one unit of the float weight
+    most: int  # integer units that a weight can have
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -248,14 +249,19 @@ def _place(
         raise UnknownName("scale for layer", population.name, deployment.scales)
     scale = deployment.scales[population.name]
     width = None if deployment.bits is None else deployment.bits.of(population.name)
+    limits = formats(population, deployment.numbers, bits=width, steps=steps)
     return _Place(
         scale=scale,
-        limits=formats(population, deployment.numbers, bits=width, steps=steps),
-        bundles=tuple(_bundle_place(bundle, scale, coding) for bundle in population.bundles),
+        limits=limits,
+        bundles=tuple(
+            _bundle_place(bundle, limits, scale, coding) for bundle in population.bundles
+        ),
     )
 
 
-def _bundle_place(bundle: FloatBundle, scale: float, coding: ImageCoding) -> _BundlePlace:
+def _bundle_place(
+    bundle: FloatBundle, limits: Formats, scale: float, coding: ImageCoding
+) -> _BundlePlace:
     op = _op(bundle.op)
     weight = _weights(op)
     row = row_of_each(weight)
@@ -268,6 +274,7 @@ def _bundle_place(bundle: FloatBundle, scale: float, coding: ImageCoding) -> _Bu
         index=torch.tensor(row * prod(weight.shape[1:]) + weight.indices),
         row=torch.tensor(row),
         gain=torch.tensor(gain),
+        most=largest_weight(bundle, limits),
     )
 
 
@@ -278,7 +285,9 @@ def _inside(population: FloatPopulation, place: _Place) -> tuple[FloatArray, Flo
     """
     whole = population.bias * place.scale
     current = sum(
-        np.abs(np.rint(unpack(bundle.weight) * place.scale)).reshape(len(whole), -1).sum(axis=1)
+        np.abs(unpack(integer_weights(bundle, place.limits, place.scale)))
+        .reshape(len(whole), -1)
+        .sum(axis=1, dtype=np.float64)
         * bundle.peak
         for bundle in population.bundles
     )

@@ -31,7 +31,8 @@ def quantize(
     """Round a prepared graph to integers, with one scale for each layer.
 
     One scale for all weights, the bias and the threshold keeps a layer homogeneous, so the
-    only error is rounding: half a unit in each. Unless `scales` gives it one, a layer has the
+    only error is rounding: half a unit in each, half of 2**e in the weights of a bundle that
+    are multiples of 2**e (see `passes.scale`). Unless `scales` gives it one, a layer has the
     largest scale that the formats of weights, bias, threshold and current allow, and that
     leaves the membrane room for `ROOM` thresholds below zero before it saturates. At a scale
     that was given, and where `bits` are so few that the largest weight has no integer beside

@@ -2,6 +2,13 @@
 
 A weight beyond its format saturates: it becomes the largest weight there is. Bias, threshold
 and current never do, so a scale at which one of them leaves its format is refused.
+
+All that adds to a membrane shares a scale: bundles of synapses, bias and threshold. But the 1
+of a residual shortcut may be many times the largest weight beside it, or far below, and at 2
+bits a whole weight is a coarse unit for a bias. So the integers of a bundle may be multiples of
+a power of two, as on both Loihis (`weight_exp` in lava-nc 0.10, `proc/dense`): as long as the
+products fit the target's own width, and beyond it for a bundle of few synapses beside others.
+The scale is then the one at which the smallest weights fill their format.
 """
 
 from __future__ import annotations
@@ -9,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import floor, inf, log2
 
 import numpy as np
 
 from snnc.errors import InvalidGraph, Issue, unreachable
 from snnc.ir.graph import Conv2d, Fire, Linear, Reset, Synaptic
 from snnc.ir.program import INPUT, Accumulator, Convolution, FullyConnected, Layer, Synapses
-from snnc.ir.weights import FloatArray, convert, drop_zeros, integers, stored, unpack
+from snnc.ir.weights import FloatArray, IntWeight, convert, drop_zeros, integers, stored, unpack
 from snnc.passes.numbers import Numbers, weight_max
 from snnc.passes.populations import FloatBundle, FloatPopulation
 from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS
@@ -44,6 +52,9 @@ class Formats:
     bias_max: int
     current_max: int
     scale_max: float  # at which the threshold fits, and the membrane has its `ROOM`
+    exponent_max: int  # of the power of two that a matrix may have, see `exponent`
+    convolution_exponent_max: int
+    shortcut_exponent_max: int  # of few synapses for each neuron that are summed with others
 
 
 def formats(
@@ -51,6 +62,7 @@ def formats(
 ) -> Formats:
     """Return the formats of a population on a target, its weights `bits` wide if given."""
     weights = numbers.weight_max if bits is None else min(numbers.weight_max, weight_max(bits))
+    room = (numbers.weight_max // weights).bit_length() - 1  # powers of two up to the target's
     biases = numbers.input_bias_max if population.on_host else numbers.bias_max
     if population.fire is None:
         current = min(numbers.current_max, numbers.accumulator_max // steps)
@@ -61,12 +73,52 @@ def formats(
         limit = highest / float(population.fire.threshold)
     if any(bundle.source == INPUT for bundle in population.bundles):
         current = min(current, numbers.image_current_max)
-    return Formats(weight_max=weights, bias_max=biases, current_max=current, scale_max=limit)
+    return Formats(
+        weight_max=weights,
+        bias_max=biases,
+        current_max=current,
+        scale_max=limit,
+        exponent_max=min(room, numbers.weight_exponent_max),
+        convolution_exponent_max=min(room, numbers.convolution_exponent_max),
+        shortcut_exponent_max=numbers.weight_exponent_max if len(population.bundles) > 1 else 0,
+    )
+
+
+def exponent(bundle: FloatBundle, limits: Formats, scale: float) -> int:
+    """Return the least e at which its weights, as multiples of 2**e, do not saturate.
+
+    Or the largest that the bundle may have. Its products stay within the target's own width
+    where it reads the image, which the host may multiply, and where it has full convolutions,
+    for Lava's Conv has no exponent (lava issue 803) and unrolled they would be large.
+    """
+    largest = float(np.abs(stored(bundle.weight)).max(initial=0.0)) * scale
+    highest = _exponent_max(bundle, limits)
+    fitting = (e for e in range(highest) if np.rint(largest / 2**e) <= limits.weight_max)
+    return next(fitting, highest)
+
+
+def largest_weight(bundle: FloatBundle, limits: Formats) -> int:
+    """Return the largest integer that a weight of a bundle can become."""
+    return limits.weight_max << _exponent_max(bundle, limits)
+
+
+def _exponent_max(bundle: FloatBundle, limits: Formats) -> int:
+    matrix = isinstance(bundle.op, Linear)
+    own = limits.exponent_max if matrix else limits.convolution_exponent_max
+    if bundle.source != INPUT and (matrix or bundle.weight.shape[1] == 1):
+        return max(own, limits.shortcut_exponent_max)
+    return own
 
 
 def largest_scale(population: FloatPopulation, limits: Formats) -> float:
-    """Return the largest scale at which every integer fits its format and no weight saturates."""
+    """Return the scale at which every integer fits its format and no weight saturates.
+
+    It is the largest at which the smallest weights fill theirs; a power of two may be left.
+    """
     scale = min(_ceilings(population, limits).values())
+    finest = max((_headroom(limits.weight_max, each) for each in _weights(population)), default=inf)
+    if finest < scale:
+        scale = finest * 2.0 ** floor(log2(scale / finest * (1.0 + 1e-12)))  # a rounded quotient
     while (excess := _current(population, limits, scale) / limits.current_max) > 1.0:
         scale /= excess * (1.0 + 1e-6)  # rounding made the sum of the parts larger
     return scale
@@ -87,13 +139,33 @@ def limit_of(population: FloatPopulation, limits: Formats) -> Limit:
 def _ceilings(population: FloatPopulation, limits: Formats) -> dict[Limit, float]:
     """Return the largest scale that each format allows, before anything is rounded."""
     reach = sum(bundle.reach for bundle in population.bundles)
-    weights = (_headroom(limits.weight_max, stored(each.weight)) for each in population.bundles)
     return {
-        Limit.WEIGHTS: min(weights),
+        Limit.WEIGHTS: _weights_ceiling(population, limits),
         Limit.BIAS: _headroom(limits.bias_max, population.bias),
         Limit.CURRENT: _headroom(limits.current_max, np.asarray(reach + np.abs(population.bias))),
         Limit.THRESHOLD: limits.scale_max,
     }
+
+
+def _weights_ceiling(population: FloatPopulation, limits: Formats) -> float:
+    """Return the largest scale at which no weight saturates and none is finer than it helps.
+
+    The bias and the threshold are the finer, the larger the scale; so it is such that the
+    smallest weights fill their format at the exponent that every bundle may have.
+    """
+    fits, filled = [], []
+    for bundle in population.bundles:
+        values = stored(bundle.weight)
+        fits.append(_headroom(largest_weight(bundle, limits), values))
+        common = min(_exponent_max(bundle, limits), limits.exponent_max)
+        filled += [_headroom(limits.weight_max << common, values)] if values.any() else []
+    return min(*fits, max(filled, default=inf))
+
+
+def _weights(population: FloatPopulation) -> list[FloatArray]:
+    """Return the weights of each bundle that has any but zeros."""
+    found = (stored(bundle.weight) for bundle in population.bundles)
+    return [values for values in found if values.any()]
 
 
 def saturating_scale(population: FloatPopulation, limits: Formats) -> float:
@@ -225,26 +297,29 @@ def _threshold(level: float, reset: Reset, decay: int) -> int:
 
 def _current(population: FloatPopulation, limits: Formats, scale: float) -> float:
     """Return the largest |current| + |bias| after rounding at this scale."""
-    most = limits.weight_max
     total = np.abs(np.rint(population.bias * scale))
     for bundle in population.bundles:
-        rounded = np.abs(np.clip(np.rint(unpack(bundle.weight) * scale), -most, most))
-        total = total + rounded.reshape(len(total), -1).sum(axis=1) * bundle.peak
+        whole = np.abs(unpack(integer_weights(bundle, limits, scale)))
+        rows = whole.reshape(len(total), -1).sum(axis=1, dtype=np.float64)
+        total = total + rows * bundle.peak
     return float(total.max(initial=0.0))
 
 
+def integer_weights(bundle: FloatBundle, limits: Formats, scale: float) -> IntWeight:
+    """Return the weights of a bundle at a scale; stored zeros stay."""
+    most, unit = limits.weight_max, 1 << exponent(bundle, limits, scale)
+    return convert(
+        bundle.weight,
+        lambda values: np.clip(np.rint(values * (scale / unit)), -most, most) * unit,
+        np.int32,
+    )
+
+
 def _synapses(bundle: FloatBundle, limits: Formats, scale: float) -> Synapses:
-    most = limits.weight_max
     return Synapses(
         name=bundle.name,
         source=bundle.source,
-        weight=drop_zeros(
-            convert(
-                bundle.weight,
-                lambda values: np.clip(np.rint(values * scale), -most, most),
-                np.int32,
-            )
-        ),
+        weight=drop_zeros(integer_weights(bundle, limits, scale)),
         kind=_kind(bundle.op),
     )
 

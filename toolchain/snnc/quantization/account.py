@@ -15,7 +15,7 @@ from snnc.ir.weights import nonzeros, stored, unpack
 from snnc.passes.image import image_coding
 from snnc.passes.numbers import Bits, Numbers, width
 from snnc.passes.populations import FloatPopulation, populations
-from snnc.passes.scale import Limit, formats, largest_scale, limit_of
+from snnc.passes.scale import Limit, exponent, formats, largest_scale, limit_of
 
 KEY = "quantization"  # of the account in the provenance of a program
 UNUSED = 2  # bits of a format that no weight needs, from which on this is told
@@ -198,10 +198,14 @@ def _layer(
 ) -> LayerAccount:
     asked = None if bits is None else bits.of(population.name)
     limits = formats(population, numbers, bits=asked, steps=steps)
-    most = limits.weight_max
+    most, scale = limits.weight_max, integers.scale
+    units = [1 << exponent(bundle, limits, scale) for bundle in population.bundles]
     saturated = sum(
-        int((np.abs(np.rint(stored(bundle.weight) * integers.scale)) > most).sum())
-        for bundle in population.bundles
+        int((np.abs(np.rint(stored(bundle.weight) * (scale / unit))) > most).sum())
+        for bundle, unit in zip(population.bundles, units, strict=True)
+    )
+    used = max(
+        _largest(bundle) // unit for bundle, unit in zip(integers.synapses, units, strict=True)
     )
     weights = sum(nonzeros(bundle.weight) for bundle in population.bundles)
     kept = sum(int(np.count_nonzero(unpack(bundle.weight))) for bundle in integers.synapses)
@@ -209,11 +213,11 @@ def _layer(
         name=population.name,
         spikes=population.fire is not None,
         bits=width(most),
-        used=width(max(_largest(bundle) for bundle in integers.synapses)),
+        used=width(used),
         limit=limit_of(population, limits)
-        if 2 * integers.scale > largest_scale(population, limits)
+        if 2 * scale > largest_scale(population, limits)
         else None,
-        scale=integers.scale,
+        scale=scale,
         weights=weights,
         saturated=saturated,
         zeroed=weights - kept,

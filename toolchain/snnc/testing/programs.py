@@ -1,10 +1,10 @@
 """Programs and inputs that exercise a target, for Hypothesis and for anyone with a seed.
 
 They cover dense and sparse matrices, strided, padded and grouped convolutions, residual
-sums, image synapses into later layers, leaks of membrane and current, delays, both resets and
-both readouts. A program is made together with its input: each threshold is a value that some
-membrane of the layer reaches, or one unit beside it, so neurons sit where bugs are and most
-layers spike.
+sums, image synapses into later layers, leaks of membrane and current, delays, weight
+exponents, both resets and both readouts. A program is made together with its input: each
+threshold is a value that some membrane of the layer reaches, or one unit beside it, so
+neurons sit where bugs are and most layers spike.
 
 Everything follows from one seed, so a failing example is repeated by `generate(seed)`.
 """
@@ -35,7 +35,7 @@ from snnc.ir.program import (
     SpikeCount,
     Synapses,
 )
-from snnc.ir.weights import Dense, IntArray, IntWeight, Shape, integers, sparse
+from snnc.ir.weights import Dense, IntArray, IntWeight, Shape, convert, integers, sparse
 from snnc.semantics.neuron import ALIGN, CURRENT_MAX, V_MAX
 from snnc.simulate.activity import delayed
 from snnc.simulate.currents import currents
@@ -45,6 +45,7 @@ RESETS = tuple(Reset)
 LEAKS = (0, 0, 0, 1, 300, 2048, 4095)
 CURRENT_DECAYS = (FORGET, FORGET, FORGET, FORGET, 3000, 512, 1)
 DELAYS = (0, 0, 0, 0, 0, 1, 2, 5)
+EXPONENTS = (0, 0, 0, 0, 1, 3, 7)  # all weights of a bundle may be multiples of 2**exponent
 STEPS = (1, 8)
 SAMPLES = (1, 3)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -57,6 +58,7 @@ def runs(
     leaks: tuple[int, ...] = LEAKS,
     current_decays: tuple[int, ...] = CURRENT_DECAYS,
     delays: tuple[int, ...] = DELAYS,
+    exponents: tuple[int, ...] = EXPONENTS,
     steps: tuple[int, int] = STEPS,
     samples: tuple[int, int] = SAMPLES,
 ) -> st.SearchStrategy[Run]:
@@ -68,6 +70,7 @@ def runs(
             leaks=leaks,
             current_decays=current_decays,
             delays=delays,
+            exponents=exponents,
             steps=steps,
             samples=samples,
         )
@@ -80,11 +83,17 @@ def programs(
     leaks: tuple[int, ...] = LEAKS,
     current_decays: tuple[int, ...] = CURRENT_DECAYS,
     delays: tuple[int, ...] = DELAYS,
+    exponents: tuple[int, ...] = EXPONENTS,
     steps: tuple[int, int] = STEPS,
 ) -> st.SearchStrategy[Program]:
     """Draw a program, see `generate`."""
     return runs(
-        resets=resets, leaks=leaks, current_decays=current_decays, delays=delays, steps=steps
+        resets=resets,
+        leaks=leaks,
+        current_decays=current_decays,
+        delays=delays,
+        exponents=exponents,
+        steps=steps,
     ).map(lambda run: run[0])
 
 
@@ -95,6 +104,7 @@ def generate(
     leaks: tuple[int, ...] = LEAKS,
     current_decays: tuple[int, ...] = CURRENT_DECAYS,
     delays: tuple[int, ...] = DELAYS,
+    exponents: tuple[int, ...] = EXPONENTS,
     steps: tuple[int, int] = STEPS,
     samples: tuple[int, int] = SAMPLES,
 ) -> Run:
@@ -118,14 +128,14 @@ def generate(
     layers: list[Layer] = []
     for i in range(int(rng.integers(1, 5))):
         kinds = resets, leaks, current_decays
-        layer, spikes = _layer(rng, f"layer{i}", emitted, levels, kinds, delays)
+        layer, spikes = _layer(rng, f"layer{i}", emitted, levels, kinds, (delays, exponents))
         layers.append(layer)
         emitted[layer.name] = spikes
     readout: Accumulator | SpikeCount = SpikeCount()
     if rng.random() < 0.5:
         source = layers[-1]
         bundle = _matrix(rng, "out", source.name, source.size, int(rng.integers(1, 5)), 1)
-        bundle = _late(rng, bundle, delays)
+        bundle = _late(rng, bundle, delays, exponents)
         bias = _bias(rng, bundle.weight.shape[0])
         readout = Accumulator(
             name="out", shape=bias.shape, synapses=(bundle,), bias=bias, scale=1.0
@@ -140,7 +150,7 @@ def _layer(
     emitted: Mapping[str, npt.NDArray[np.generic]],
     levels: int,
     kinds: tuple[tuple[Reset, ...], tuple[int, ...], tuple[int, ...]],
-    delays: tuple[int, ...],
+    synaptic: tuple[tuple[int, ...], tuple[int, ...]],
 ) -> tuple[Layer, npt.NDArray[np.bool_]]:
     """Return a layer that reads the newest source, and perhaps an older one; and its spikes."""
     shapes = {source: values.shape[2:] for source, values in emitted.items()}
@@ -154,7 +164,7 @@ def _layer(
         other = str(rng.choice(fitting))
         branch = f"{name}.{other}"
         bundles.append(_branch(rng, branch, other, shapes[other], shape, peak[other]))
-    bundles = [_late(rng, bundle, delays) for bundle in bundles]
+    bundles = [_late(rng, bundle, *synaptic) for bundle in bundles]
     bias = _bias(rng, shape[0])
     drive = np.zeros((*emitted[newest].shape[:2], *shape), dtype=np.int64)
     for bundle in bundles:
@@ -228,9 +238,16 @@ def _bundle(rng: np.random.Generator, name: str, source: str, shape: Shape, peak
     )
 
 
-def _late(rng: np.random.Generator, bundle: Synapses, delays: tuple[int, ...]) -> Synapses:
-    """Return synapses with a delay; those from the image have none."""
-    return bundle if bundle.source == INPUT else replace(bundle, delay=int(rng.choice(delays)))
+def _late(
+    rng: np.random.Generator, bundle: Synapses, delays: tuple[int, ...], exponents: tuple[int, ...]
+) -> Synapses:
+    """Return synapses with a delay and a weight exponent; those from the image have none."""
+    if bundle.source == INPUT:
+        return bundle
+    room = CURRENT_MAX // 3 // (127 * prod(bundle.weight.shape[1:]))
+    unit = 1 << min(int(rng.choice(exponents)), max(room.bit_length() - 1, 0))
+    weight = convert(bundle.weight, lambda values: values * unit, np.int32)
+    return replace(bundle, weight=weight, delay=int(rng.choice(delays)))
 
 
 def _branch(
