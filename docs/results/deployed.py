@@ -46,7 +46,7 @@ Row = dict[str, Any]
 RECIPES = ("fashion_mnist", "fashion_mnist_resnet8")  # both 90 % sparse
 BITS = (8, 6, 4, 2)
 EPSILON, STEPS = 0.05, 20  # PGD, as trained
-CLEAN, ATTACKED, COMPARED = 1000, 500, 200  # the first test images in class-balanced order
+CLEAN, ATTACKED, COMPARED = 10_000, 500, 200  # the first test images in class-balanced order
 CALIBRATION = 256  # of the training images
 SETTINGS = {
     "epsilon": EPSILON,
@@ -204,7 +204,7 @@ def measured(of: Subject) -> tuple[list[Row], Row]:
 def markdown(rows: Sequence[Row], compared: Sequence[Row]) -> str:
     """Return both tables for people."""
     lines = [
-        f"| network | weights | scales | clean, {CLEAN} images | "
+        f"| network | weights | scales | clean, {CLEAN:,} images | "
         f"PGD-{STEPS} at {EPSILON}, {ATTACKED} images | layer that hurts most |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
