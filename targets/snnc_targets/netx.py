@@ -28,9 +28,9 @@ from typing import Any, final
 
 import numpy as np
 from snnc.errors import Issue, Refusal, unreachable
-from snnc.frontend import netx_notes
-from snnc.frontend.netx_hdf5 import NOTES, h5py
-from snnc.frontend.netx_notes import BundleNotes, Notes, PopulationNotes, Readout, Storage
+from snnc.frontend.netx import notes as netx_notes
+from snnc.frontend.netx.hdf5 import NOTES, h5py
+from snnc.frontend.netx.notes import BundleNotes, Notes, PopulationNotes, Readout, Storage
 from snnc.ir.check_program import check_program
 from snnc.ir.files import write_bytes
 from snnc.ir.program import (

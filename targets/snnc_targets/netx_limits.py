@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from snnc.errors import Issue, unreachable
-from snnc.frontend.netx_layers import BIAS_MAX, BIAS_MIN, DELAY_MAX, VTH_MAX
-from snnc.frontend.netx_limits import current_issues
-from snnc.frontend.netx_synapses import BYTE, delivered
+from snnc.frontend.netx.layers import BIAS_MAX, BIAS_MIN, DELAY_MAX, VTH_MAX
+from snnc.frontend.netx.limits import current_issues
+from snnc.frontend.netx.synapses import BYTE, delivered
 from snnc.ir.graph import Reset
 from snnc.ir.program import (
     FORGET,

@@ -43,7 +43,7 @@ from snnc.semantics.encode import encode
 from snnc.simulate import fast, reference
 from snnc.simulate.trace import Trace
 from snnc.targets.api import legalize
-from snnc_targets.loihi import TARGET as LOIHI
+from snnc_targets.loihi.target import TARGET as LOIHI
 
 SPARSITY = 0.91
 STEPS = 8

@@ -65,10 +65,10 @@ def main() -> int:
 def _serve(arguments: argparse.Namespace, answer: Callable[[Mapping[str, Any]], None]) -> None:
     contender = CONTENDERS[arguments.contender]
     release = contender.release()
+    _rehearse(contender, load(arguments.network).setting)
+    held = resident()
     network = load(arguments.network)
     images = codes(replace(network.setting, samples=arguments.samples), network.input_shape)
-    _rehearse(contender, network.setting)
-    held = resident()
     variant = arguments.variant or _fastest(contender, network, images[:TRIED])
     run = contender.variants[variant](network)
     del network

@@ -9,8 +9,8 @@ from snnc.errors import InvalidSetting
 from snnc.semantics.network import specified
 from snnc.testing.conformance import TargetConformance, agree, run_on, saturating
 from snnc.testing.programs import generate
-from snnc_targets.loihi import LOIHI2
-from snnc_targets.loihi import TARGET as LOIHI
+from snnc_targets.loihi.target import LOIHI2
+from snnc_targets.loihi.target import TARGET as LOIHI
 from snnc_targets.reference import TARGET as REFERENCE
 
 

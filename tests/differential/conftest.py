@@ -30,7 +30,7 @@ SCRIPT = textwrap.dedent(
     from snnc.ir.program import FullyConnected, ImageInput, Layer, Program, SpikeCount, Synapses
     from snnc.ir.weights import Dense, integers
     from snnc.targets.outside import Manner
-    from snnc_targets.loihi import TARGET
+    from snnc_targets.loihi.target import TARGET
 
     directory, engine, workers, timeout, samples, steps = sys.argv[1:]
 

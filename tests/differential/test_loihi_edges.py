@@ -16,7 +16,7 @@ from snnc.ir.program import (
 from snnc.ir.weights import Dense, integers
 from snnc.semantics.network import specified
 from snnc.testing.conformance import agree, run_on
-from snnc_targets.loihi import TARGET
+from snnc_targets.loihi.target import TARGET
 
 pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("lava")]
 

@@ -27,7 +27,8 @@ from snnc.semantics.encode import encode
 from snnc.semantics.network import incoming, specified
 from snnc.targets.api import legalize
 from snnc.testing.conformance import agree, run_on
-from snnc_targets.loihi import TARGET, runner
+from snnc_targets.loihi import runner
+from snnc_targets.loihi.target import TARGET
 
 pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("lava")]
 

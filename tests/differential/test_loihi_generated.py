@@ -14,10 +14,11 @@ from snnc.ir.program import FORGET, INPUT, Accumulator, Convolution
 from snnc.semantics.network import specified
 from snnc.testing.conformance import agree
 from snnc.testing.programs import generate
-from snnc_targets.loihi import LOIHI2, TARGET, plan
+from snnc_targets.loihi import plan
 from snnc_targets.loihi.mantissas import weight_exponent
 from snnc_targets.loihi.plan import Form
 from snnc_targets.loihi.runner import read_trace
+from snnc_targets.loihi.target import LOIHI2, TARGET
 
 pytestmark = [pytest.mark.lava, pytest.mark.usefixtures("lava")]
 

@@ -18,9 +18,10 @@ from snnc.semantics.network import specified
 from snnc.targets.outside import Manner
 from snnc.testing.conformance import agree
 from snnc.testing.programs import generate
-from snnc_targets.loihi import TARGET, interpreter
+from snnc_targets.loihi import interpreter
 from snnc_targets.loihi.interpreter import Places
 from snnc_targets.loihi.runner import read_trace
+from snnc_targets.loihi.target import TARGET
 
 pytestmark = [pytest.mark.lava]
 

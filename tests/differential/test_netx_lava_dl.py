@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from snnc.errors import MissingDependency
-from snnc.frontend.netx import FROM_FILE, read_netx
+from snnc.frontend.netx.load import FROM_FILE, read_netx
 from snnc.ir.check_program import check_program
 from snnc.ir.graph import Reset
 from snnc.ir.program import (

@@ -17,12 +17,12 @@ from snnc.ir.program import (
     Synapses,
 )
 from snnc.ir.weights import Dense, integers, sparse
-from snnc_targets.loihi import chip
+from snnc_targets.loihi.cores import chip
+from snnc_targets.loihi.cores.loihi1 import axon_words
+from snnc_targets.loihi.cores.loihi2 import Rule
+from snnc_targets.loihi.cores.partition import partition
+from snnc_targets.loihi.cores.words import Encoding, loihi1_sparse
 from snnc_targets.loihi.lowering import Image
-from snnc_targets.loihi.partition import partition
-from snnc_targets.loihi.partition_loihi1 import axon_words
-from snnc_targets.loihi.partition_loihi2 import Rule
-from snnc_targets.loihi.words import Encoding, loihi1_sparse
 
 LOIHI1, LOIHI2 = chip.load("loihi1"), chip.load("loihi2")
 

@@ -8,7 +8,7 @@ from snnc.attack.deployed import Deployed, fast_judge
 from snnc.errors import InvalidSetting, UnknownName
 from snnc.ir.graph import Granularity, Reset
 from snnc.ir.store import program_bytes
-from snnc.ir.weights import stored
+from snnc.ir.weights import unpack
 from snnc.learn.spiking import to_spiking
 from snnc.learn.surrogates import TRIANGLE
 from snnc.passes.numbers import Bits
@@ -37,10 +37,11 @@ def images(count):
 
 
 def largest(program):
-    """Return the largest weight of each population."""
+    """Return the largest mantissa of each layer."""
+    weights = {p.name: unpack(p.synapses[0].weight) for p in program.populations}
     return {
-        population.name: max(int(np.abs(stored(b.weight)).max()) for b in population.synapses)
-        for population in program.populations
+        name: int(np.abs(each).max() // np.gcd.reduce(each, axis=None))
+        for name, each in weights.items()
     }
 
 

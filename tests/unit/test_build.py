@@ -27,7 +27,7 @@ from snnc.passes.numbers import Numbers
 from snnc.semantics.encode import encode
 from snnc.targets.api import Target
 from snnc.targets.build import GRAPH, MANIFEST, MAPPING, PROGRAM, load_build, write_build
-from snnc_targets.loihi import TARGET as LOIHI
+from snnc_targets.loihi.target import TARGET as LOIHI
 from snnc_targets.reference import TARGET as REFERENCE
 
 

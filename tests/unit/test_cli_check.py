@@ -28,12 +28,12 @@ from snnc.ir.weights import floats, pack
 from snnc.passes.compile import compile_graph
 from snnc.targets import registry
 from snnc.targets.build import write_build
-from snnc_targets.loihi import chip
-from snnc_targets.loihi.chip import Constant
+from snnc_targets.loihi.cores import chip
+from snnc_targets.loihi.cores.chip import Constant
 
 PLACES = {
     "reference": "snnc_targets.reference:TARGET",
-    "loihi": "snnc_targets.loihi:TARGET",
+    "loihi": "snnc_targets.loihi.target:TARGET",
     "loihi1": "snnc_targets.loihi.loihi1:TARGET",
 }
 

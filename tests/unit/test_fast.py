@@ -22,16 +22,13 @@ from snnc.ir.program import (
 )
 from snnc.ir.weights import Dense, integers, pack, unpack
 from snnc.semantics.network import specified
-from snnc.simulate import (
-    fast,
-    fast_layout,
-    fast_plan,
-    reference,
-    vectors,
-    vectors_image,
-    vectors_sums,
-)
-from snnc.simulate.fast_plan import Integral, Plain, Sliced
+from snnc.simulate import fast, reference
+from snnc.simulate.kernels import image as vectors_image
+from snnc.simulate.kernels import sums as vectors_sums
+from snnc.simulate.kernels import vectors
+from snnc.simulate.sliced import layout as fast_layout
+from snnc.simulate.sliced import plan as fast_plan
+from snnc.simulate.sliced.plan import Integral, Plain, Sliced
 from snnc.testing.conformance import agree
 from snnc.testing.programs import generate
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import snnc
-from snnc.simulate import kernels_cache
+from snnc.simulate.kernels import cache as kernels_cache
 
 PACKAGE = Path(snnc.__file__).parent
 TOUCH = """
 import numpy as np
-from snnc.simulate.kernels import touched
+from snnc.simulate.kernels.blocks import touched
 
 memory = np.zeros(512, np.uint8)
 memory[0], memory[64] = 0b0011, 0b0101
@@ -53,6 +53,12 @@ def touch(copied, cache):
     return value, int(hits)
 
 
+def block(copied):
+    """Leave no room for what is compiled beside the kernels."""
+    cache = copied / "simulate" / "kernels" / "__pycache__"
+    cache.write_text("a file, so that nothing can be kept here")
+
+
 def kept(folder):
     return list(folder.rglob("*.nbi"))
 
@@ -61,7 +67,7 @@ def test_what_a_change_of_vector_code_left_behind_never_runs(copied, tmp_path):
     """The change keeps the size and the times of all files, as an upgrade may."""
     assert touch(copied, tmp_path / "user") == ("0b111", 0)
     assert touch(copied, tmp_path / "user") == ("0b111", 1)
-    vectors = copied / "simulate" / "vectors_sums.py"
+    vectors = copied / "simulate" / "kernels" / "sums.py"
     text, times = vectors.read_text(), vectors.stat()
     changed = text.replace("builder.or_(builder.load(found), vector)", "builder.xor(*[vector] * 2)")
     assert changed != text
@@ -73,14 +79,18 @@ def test_what_a_change_of_vector_code_left_behind_never_runs(copied, tmp_path):
 
 
 def test_a_read_only_installation_keeps_kernels_in_the_cache_of_the_user(copied, tmp_path):
-    (copied / "simulate" / "__pycache__").write_text("a file, so that nothing can be kept here")
+    (copied / "simulate" / "kernels" / "__pycache__").write_text(
+        "a file, so that nothing can be kept here"
+    )
     user = tmp_path / "user"
     assert touch(copied, user) == ("0b111", 0) and kept(user)
     assert touch(copied, user) == ("0b111", 1)
 
 
 def test_without_any_folder_to_write_to_kernels_run_and_are_not_kept(copied, tmp_path):
-    (copied / "simulate" / "__pycache__").write_text("a file, so that nothing can be kept here")
+    (copied / "simulate" / "kernels" / "__pycache__").write_text(
+        "a file, so that nothing can be kept here"
+    )
     user = tmp_path / "user"
     user.write_text("a file, too")
     assert touch(copied, user) == ("0b111", 0) and not kept(tmp_path)
@@ -88,7 +98,11 @@ def test_without_any_folder_to_write_to_kernels_run_and_are_not_kept(copied, tmp
 
 def test_kernels_are_made_from_nothing_that_the_fingerprint_leaves_out():
     files = {path.relative_to(PACKAGE).as_posix() for path in kernels_cache.ingredients()}
-    assert {"simulate/kernels.py", "simulate/vectors.py", "semantics/neuron.py"} <= files
+    assert {
+        "simulate/kernels/blocks.py",
+        "simulate/kernels/sums.py",
+        "semantics/neuron.py",
+    } <= files
     for name in files - set(kernels_cache.BEYOND):  # a specification, and constants
         for node in ast.walk(ast.parse((PACKAGE / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("snnc"):

@@ -35,8 +35,9 @@ from snnc.ir.weights import Dense, floats, integers, unpack
 from snnc.passes.compile import compile_graph
 from snnc.semantics.neuron import CURRENT_MAX, V_MAX
 from snnc.testing.programs import generate
-from snnc_targets.loihi import LOIHI2, TARGET, limits, plan
+from snnc_targets.loihi import limits, plan
 from snnc_targets.loihi.lowering import Convolutions
+from snnc_targets.loihi.target import LOIHI2, TARGET
 from snnc_targets.loihi.unrolled import MATRIX_MAX, unrolling
 
 

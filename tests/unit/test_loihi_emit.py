@@ -23,7 +23,8 @@ from snnc.ir.weights import Dense, integers, sparse
 from snnc.semantics.encode import encode
 from snnc.semantics.network import incoming
 from snnc.simulate.currents import currents
-from snnc_targets.loihi import TARGET, emit
+from snnc_targets.loihi import emit
+from snnc_targets.loihi.target import TARGET
 
 
 def convolution(name, source, weight, *, stride=(1, 1), padding=(0, 0), groups=1):

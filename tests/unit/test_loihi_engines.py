@@ -5,8 +5,9 @@ import os
 import pytest
 from snnc.targets.outside import Manner
 from snnc.testing.programs import generate
-from snnc_targets.loihi import TARGET, engines, interpreter
+from snnc_targets.loihi import engines, interpreter
 from snnc_targets.loihi.runner import Runner
+from snnc_targets.loihi.target import TARGET
 
 
 @pytest.mark.parametrize(

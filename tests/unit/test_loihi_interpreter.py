@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from snnc.errors import CannotWrite, MissingDependency
-from snnc_targets.loihi import TARGET, environment, interpreter
+from snnc_targets.loihi import environment, interpreter
 from snnc_targets.loihi.interpreter import INCOMPLETE, Places
+from snnc_targets.loihi.target import TARGET
 
 READY = {"python": [3, 10], "lava": "0.10.0"}
 BARE = {"python": [3, 10], "problem": "ModuleNotFoundError: No module named 'lava'"}

@@ -20,8 +20,9 @@ from snnc.ir.program import (
 from snnc.ir.weights import Dense, integers
 from snnc.semantics import neuron
 from snnc.targets.api import legalize
-from snnc_targets.loihi import LOIHI2, TARGET, bounds, limits, mapping, plan
+from snnc_targets.loihi import bounds, limits, mapping, plan
 from snnc_targets.loihi.lowering import USUAL, Image
+from snnc_targets.loihi.target import LOIHI2, TARGET
 
 
 def matrix(name, source, weight):

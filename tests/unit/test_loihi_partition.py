@@ -30,14 +30,13 @@ from snnc.ir.weights import Dense, integers, sparse
 from snnc.semantics import encode
 from snnc.simulate import reference
 from snnc.simulate.activity import fan_out as whole_fan_out
-from snnc_targets.loihi import LOIHI2 as LOIHI2_TARGET
-from snnc_targets.loihi import chip, loihi1, mapping, placement
-from snnc_targets.loihi.chip import Evidence, InvalidChip, Resource
-from snnc_targets.loihi.lowering import USUAL, USUAL_ON_CHIP, Convolutions, Image
-from snnc_targets.loihi.once import OncePerProgram
-from snnc_targets.loihi.partition import issues, partition, too_many_chips
-from snnc_targets.loihi.partition_report import report
-from snnc_targets.loihi.partition_tiles import (
+from snnc_targets.loihi import loihi1, mapping
+from snnc_targets.loihi.cores import chip, placement
+from snnc_targets.loihi.cores.chip import Evidence, InvalidChip, Resource
+from snnc_targets.loihi.cores.partition import issues, partition, too_many_chips
+from snnc_targets.loihi.cores.picture import picture
+from snnc_targets.loihi.cores.report import report
+from snnc_targets.loihi.cores.tiles import (
     alike,
     fan_out,
     fan_out_of_window,
@@ -46,8 +45,7 @@ from snnc_targets.loihi.partition_tiles import (
     window,
     wiring,
 )
-from snnc_targets.loihi.picture import picture
-from snnc_targets.loihi.words import (
+from snnc_targets.loihi.cores.words import (
     Encoding,
     loihi1_dense,
     loihi1_runlength,
@@ -55,13 +53,16 @@ from snnc_targets.loihi.words import (
     loihi2_axon,
     loihi2_kernel_row,
 )
+from snnc_targets.loihi.lowering import USUAL, USUAL_ON_CHIP, Convolutions, Image
+from snnc_targets.loihi.once import OncePerProgram
+from snnc_targets.loihi.target import LOIHI2 as LOIHI2_TARGET
 
 LOIHI1, LOIHI2 = chip.load("loihi1"), chip.load("loihi2")
 QUICK = settings(deadline=None, max_examples=30)
 
 
 def chip_text(name):
-    file = resources.files("snnc_targets.loihi").joinpath("chips").joinpath(f"{name}.toml")
+    file = resources.files("snnc_targets.loihi.cores").joinpath("chips").joinpath(f"{name}.toml")
     return file.read_text(encoding="utf-8")
 
 

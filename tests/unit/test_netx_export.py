@@ -21,7 +21,7 @@ from snnc.errors import (
     UnknownName,
     Unsupported,
 )
-from snnc.frontend.netx import FROM_FILE, read_netx
+from snnc.frontend.netx.load import FROM_FILE, read_netx
 from snnc.ir.check_program import check_program
 from snnc.ir.graph import Reset
 from snnc.ir.program import (

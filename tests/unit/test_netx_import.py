@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 from snnc.errors import InvalidFile, Unsupported
-from snnc.frontend.netx import FROM_FILE, read_netx
-from snnc.frontend.netx_file import read_contents
-from snnc.frontend.netx_limits import largest_current
-from snnc.frontend.netx_notes import Readout
-from snnc.frontend.netx_synapses import delivered
+from snnc.frontend.netx.file import read_contents
+from snnc.frontend.netx.limits import largest_current
+from snnc.frontend.netx.load import FROM_FILE, read_netx
+from snnc.frontend.netx.notes import Readout
+from snnc.frontend.netx.synapses import delivered
 from snnc.ir.program import Accumulator, Convolution, SpikeCount
 from snnc.ir.rules import Broken
 from snnc.ir.weights import Csr, unpack

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from snnc.errors import UnknownName
 from snnc.ir.program import Program
 from snnc.ir.weights import IntArray
-from snnc.simulate.fast_work import processors
+from snnc.simulate.sliced.work import processors
 from snnc.simulate.trace import Trace
 from snnc.targets.api import Progress
 from snnc.targets.outside import Manner, Outside

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from snnc.errors import Issue, unreachable
-from snnc.frontend import netx_layers
+from snnc.frontend.netx import layers as netx_layers
 from snnc.ir.graph import Reset
 from snnc.ir.program import INPUT, Accumulator, Layer, Program
 from snnc.ir.weights import IntArray, stored

@@ -23,18 +23,20 @@ from snnc.ir.weights import FloatArray, IntArray
 from snnc.passes.numbers import Numbers
 from snnc.semantics.neuron import ALIGN
 from snnc.simulate import reference
-from snnc.simulate.fast_emitted import step_bytes
+from snnc.simulate.sliced.emitted import step_bytes
 from snnc.simulate.trace import Trace
 from snnc.targets.api import Progress, Target
 from snnc.targets.cores import MapsCores
 
 from snnc_targets.batches import batch_size, in_batches
-from snnc_targets.loihi import bounds, chip, limits, partition_report, placement
+from snnc_targets.loihi import bounds, limits
+from snnc_targets.loihi.cores import chip, placement
+from snnc_targets.loihi.cores import report as partition_report
+from snnc_targets.loihi.cores.partition import Partition, partition, too_many_chips
+from snnc_targets.loihi.cores.picture import picture
 from snnc_targets.loihi.lowering import USUAL_ON_CHIP, Image
 from snnc_targets.loihi.mapping import PICTURE
 from snnc_targets.loihi.once import OncePerProgram
-from snnc_targets.loihi.partition import Partition, partition, too_many_chips
-from snnc_targets.loihi.picture import picture
 
 RUNS = (
     "the exact simulator of this computer, numba's where it is installed, else numpy's; no public "

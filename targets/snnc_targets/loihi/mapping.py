@@ -15,15 +15,17 @@ from snnc.ir.program import Accumulator, Layer, Program
 from snnc.ir.weights import nonzeros, stored
 from snnc.semantics.neuron import ALIGN
 
-from snnc_targets.loihi import chip, hardware, limits, partition_report
+from snnc_targets.loihi import hardware, limits
 from snnc_targets.loihi.bounds import current_bounds
+from snnc_targets.loihi.cores import chip
+from snnc_targets.loihi.cores import report as partition_report
+from snnc_targets.loihi.cores.partition import Partition, partition
+from snnc_targets.loihi.cores.picture import picture
+from snnc_targets.loihi.cores.words import Encoding
 from snnc_targets.loihi.interpreter import LAVA
 from snnc_targets.loihi.lowering import Image, Lowering
 from snnc_targets.loihi.once import OncePerProgram
-from snnc_targets.loihi.partition import Partition, partition
-from snnc_targets.loihi.picture import picture
 from snnc_targets.loihi.plan import ON_HOST, Form, Placed, plan
-from snnc_targets.loihi.words import Encoding
 
 PICTURE = "mapping.svg"
 

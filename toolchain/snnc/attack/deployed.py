@@ -47,7 +47,7 @@ def fast_judge(program: Program, codes: IntArray, *, raster: bool) -> Trace:
     A judge reads predictions alone, and of a very sparse network counting takes longer than
     running it. The program of the last call stays prepared: attackers ask again and again.
     """
-    from snnc.simulate.fast_emitted import step_bytes
+    from snnc.simulate.sliced.emitted import step_bytes
 
     prepared = _prepared(program, step_bytes(len(codes)))
     return prepared.run(codes, raster=raster, counts=raster)

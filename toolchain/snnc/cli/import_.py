@@ -12,7 +12,7 @@ from snnc.cli.output import emit, force_option, json_option
 from snnc.passes.quantize import PIXEL_LEVELS
 
 if TYPE_CHECKING:
-    from snnc.frontend.netx import Wanted
+    from snnc.frontend.netx.load import Wanted
 
 
 @click.command(
@@ -77,7 +77,7 @@ def import_(
 
     What cannot be expressed is listed, all of it, and nothing is written.
     """
-    from snnc.frontend.netx import read_netx
+    from snnc.frontend.netx.load import read_netx
     from snnc.ir.files import refuse_existing
     from snnc.ir.show import show_program
     from snnc.ir.store import save_program
@@ -115,8 +115,8 @@ def _wanted(
     pixels: tuple[float, float] | None,
     readout: str | None,
 ) -> Wanted:
-    from snnc.frontend.netx import Wanted
-    from snnc.frontend.netx_notes import Readout
+    from snnc.frontend.netx.load import Wanted
+    from snnc.frontend.netx.notes import Readout
 
     if entry != "constant" and levels is not None:
         raise click.UsageError("--levels belongs to --input constant")

@@ -7,7 +7,7 @@ arXiv 1509.09308, section 4.3). Images are flat arrays of (N, H, W, C): channels
 transformed batch is (36, P, C), P tiles of 4x4 pixels in the order of samples, rows, columns.
 
 A kernel holds no lock of Python, so ordinary threads share the work (see
-`snnc.simulate.kernels` for why numba's own threads do not). `LANES` channels go through
+`snnc.simulate.kernels.blocks` for why numba's own threads do not). `LANES` channels go through
 each formula at once. Indices within a formula are unsigned: a signed one could mean "from
 the end" to numba, and that test would keep the compiler from using vectors.
 """

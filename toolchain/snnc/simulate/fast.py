@@ -19,11 +19,11 @@ from snnc.errors import InvalidSetting, MissingDependency
 from snnc.ir.program import Layer, Program
 from snnc.ir.weights import IntArray
 from snnc.semantics.encode import check_codes
-from snnc.simulate.fast_counts import FanOuts, fan_outs
-from snnc.simulate.fast_emitted import step_bytes
-from snnc.simulate.fast_plan import MOST_BYTES, Plan, memory, parts, plan
-from snnc.simulate.fast_run import Bytes, Planned, Run
-from snnc.simulate.fast_work import Work, processors
+from snnc.simulate.sliced.counts import FanOuts, fan_outs
+from snnc.simulate.sliced.emitted import step_bytes
+from snnc.simulate.sliced.plan import MOST_BYTES, Plan, memory, parts, plan
+from snnc.simulate.sliced.run import Bytes, Planned, Run
+from snnc.simulate.sliced.work import Work, processors
 from snnc.simulate.trace import Trace, concatenate
 
 PAGE = 1 << 21  # bytes of a large page
@@ -97,16 +97,16 @@ class Prepared:
 def _planner(program: Program, size: int) -> Iterator[tuple[Work, Callable[[Layer], Plan]]]:
     """Yield the means to plan and to run layers."""
     try:
-        from snnc.simulate import kernels, kernels_schedule
+        from snnc.simulate.kernels import blocks, schedule
     except ImportError as error:
         raise MissingDependency(
             "the fast simulator needs numba; install it with: pip install 'snnc[fast]', or use "
             "the numpy simulator (--engine numpy)"
         ) from error
     with ThreadPoolExecutor(processors()) as threads:
-        work = Work(kernels=kernels, threads=threads)
+        work = Work(kernels=blocks, threads=threads)
         pixel = program.steps * size
-        yield work, lambda layer: plan(program, layer, pixel, work.share, kernels_schedule)
+        yield work, lambda layer: plan(program, layer, pixel, work.share, schedule)
 
 
 def _run(

@@ -1,0 +1,1 @@
+"""Networks of lava-dl: reading a netx file, and what becomes of each of its layers."""
