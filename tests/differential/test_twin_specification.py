@@ -373,6 +373,8 @@ def fan_in(pixels: int, *, weight: int, levels: int, bias: int, threshold: int) 
         (fan_in(1, weight=256, levels=256, bias=0, threshold=2**24 - 1), torch.float32),
         (fan_in(1, weight=256, levels=256, bias=0, threshold=2**24), torch.float64),
         (fan_in(1, weight=257, levels=1, bias=0, threshold=1), torch.float64),
+        (fan_in(1, weight=257 << 3, levels=1, bias=0, threshold=1), torch.float64),
+        (fan_in(1, weight=255 << 7, levels=1, bias=0, threshold=1), torch.float32),
         (fan_in(1, weight=1, levels=257, bias=0, threshold=1), torch.float64),
     ],
 )
@@ -496,14 +498,17 @@ def test_many_samples_run_like_the_numpy_simulator(program, seed):
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_a_coarser_matmul_changes_nothing(precision):
+@pytest.mark.parametrize(("levels", "exponent"), [(255, 0), (1, 7)])
+def test_a_coarser_matmul_changes_nothing(precision, levels, exponent):
     before = torch.get_float32_matmul_precision()
     rng = np.random.default_rng(1)
-    program = fan_in(500, weight=1, levels=255, bias=-3, threshold=64 * 2000)
-    values = Dense(integers(rng.integers(-127, 128, (1, 500))))
+    threshold = 64 * (2000 if levels > 1 else 500 << exponent)
+    program = fan_in(500, weight=1, levels=levels, bias=-3, threshold=threshold)
+    values = Dense(integers(rng.integers(-127, 128, (1, 500)) << exponent))
     bundle = replace(program.layers[0].synapses[0], weight=values)
     program = replace(program, layers=(replace(program.layers[0], synapses=(bundle,)),))
-    codes = rng.integers(0, 256, (50, 500)).astype(np.int32)
+    assert IntegerTwin(program, TRIANGLE).dtype == torch.float32
+    codes = rng.integers(0, levels + 1, (50, 500)).astype(np.int32)
     torch.set_float32_matmul_precision(precision)
     try:
         equal_to_the_specification(program, codes)

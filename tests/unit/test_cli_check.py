@@ -166,6 +166,8 @@ def test_a_picture_is_written_whole_and_never_over_another_file(model, tmp_path)
     with pytest.raises(OutputExists, match="cores.svg exists"):
         call(model, "--target", "loihi1", "--picture", path)
     assert call(model, "--target", "loihi1", "--picture", path, "--force")[0] == 0
+    with pytest.raises(InvalidSetting, match="which is read; choose another path"):
+        call(model, "--target", "loihi1", "--picture", model, "--force")
 
 
 @pytest.mark.parametrize(

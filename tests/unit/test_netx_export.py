@@ -13,6 +13,7 @@ from snnc.cli.export import export
 from snnc.cli.import_ import import_
 from snnc.errors import (
     InvalidFile,
+    InvalidSetting,
     Issue,
     MissingDependency,
     OutputExists,
@@ -333,6 +334,9 @@ def test_the_commands_export_and_import(tmp_path):
     again = tmp_path / "b.snnx"
     run(import_, net, "-o", again, "--steps", 4)
     assert load_program(again).steps == 4
+    for place in (source, build / "c.net"):
+        with pytest.raises(InvalidSetting, match="which is read; choose another path"):
+            run(export, source if place == source else build, "-o", place, "--force")
     run(export, build, "-o", tmp_path / "c.net")
     assert (tmp_path / "c.net").read_bytes() == net.read_bytes()
 

@@ -120,8 +120,10 @@ def test_a_vector_may_be_read_as_maps_of_its_size(tmp_path):
     path = write(tmp_path / "a.net", ("input", {"shape": [6]}, NEURON), dense(np.ones((2, 6))))
     assert read(path, shape=(1, 2, 3)).layers[0].shape == (1, 2, 3)
     assert isinstance(read(path).layers[0].synapses[0].weight, Csr)
-    with pytest.raises(Unsupported, match=r"\(6,\), which cannot become \(1, 2, 4\)"):
+    with pytest.raises(Unsupported, match=r"has 6 neurons, the shape \(1, 2, 4\) has 8"):
         read(path, shape=(1, 2, 4))
+    with pytest.raises(Unsupported, match=r"has the shape \(\d+, \d+, \d+\) in the file already"):
+        read(write(tmp_path / "b.net", MAPS, conv()), shape=(1, 2, 3))
 
 
 def test_delays_become_one_bundle_each_per_output_before_per_input(tmp_path):

@@ -112,6 +112,7 @@ def test_the_table_of_a_calibration_names_the_worst_layer(capsys, model):
     ("words", "message"),
     [
         (["--bits", "four"], "'four' is neither N nor LAYER=N"),
+        (["--bits", "=4"], "'=4' is neither N nor LAYER=N"),
         (["--bits", "fc=4"], "give one for all others too"),
         (["--bits", "4", "--bits", "2"], "the width of all layers is given twice"),
         (["--bits", "4", "--bits", "fc=2", "--bits", "fc=3"], "'fc' is given twice"),

@@ -20,8 +20,8 @@ reaches 2**53 is refused. With 2**p for the bound of the type (p = 24 or 53):
   convolution here is a matrix product of unfolded maps.
 * Matrix products at a reduced precision, as TF32 on CUDA or bfloat16 on a CPU by
   `torch.set_float32_matmul_precision`: float32 is chosen only where every weight and every
-  code is at most 2**8, which both types hold exactly. They add in float32, and what they
-  align to the largest summand, below 2**24, keeps its last bit, 1.
+  code is at most 2**8, a weight times a power of two, which both types hold exactly. They add
+  in float32, and what they align to the largest summand, below 2**24, keeps its last bit, 1.
 * Drive without a lasting current: currents plus bias, below 2**p, times 2**6: exact, because
   only the exponent changes. Its sum with v is exact up to 2**24; above, it rounds far outside
   the range to which it is clipped.

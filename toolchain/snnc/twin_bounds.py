@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from snnc.errors import InvalidProgram, Issue
 from snnc.ir.program import FORGET, INPUT, Accumulator, Layer, Program
-from snnc.ir.weights import stored, unpack
+from snnc.ir.weights import row_magnitudes, stored
 from snnc.semantics.neuron import ALIGN
 
 EXACT = {torch.float32: 2**24, torch.float64: 2**53}  # integers up to here are exact
-OPERAND_MAX = 2**8  # integers up to here are exact in bfloat16, the coarsest matmul input
+OPERAND_MAX = 2**8  # up to here, times powers of two, exact in bfloat16, the coarsest input
 
 
 def reach(program: Program, population: Layer | Accumulator) -> int:
@@ -24,9 +25,8 @@ def reach(program: Program, population: Layer | Accumulator) -> int:
     bias = int(np.abs(population.bias.astype(np.int64)).max(initial=0))
     arriving = 0
     for bundle in population.synapses:
-        rows = np.abs(unpack(bundle.weight).astype(np.int64)).reshape(bundle.weight.shape[0], -1)
         peak = program.input.peak if bundle.source == INPUT else 1
-        arriving += int(rows.sum(axis=1).max(initial=0)) * peak
+        arriving += int(row_magnitudes(bundle.weight).max(initial=0.0)) * peak
     match population:
         case Accumulator():
             return (bias + arriving) * program.steps
@@ -57,10 +57,16 @@ def precision(program: Program) -> torch.dtype:
     if issues:
         raise InvalidProgram(issues)
     operands = [program.input.peak] + [
-        int(np.abs(stored(bundle.weight).astype(np.int64)).max(initial=0))
+        _significand(stored(bundle.weight).astype(np.int64))
         for population in program.populations
         for bundle in population.synapses
     ]
     thresholds = [layer.threshold for layer in program.layers]
     narrow = max([*reaches.values(), *thresholds]) < EXACT[torch.float32]
     return torch.float32 if narrow and max(operands) <= OPERAND_MAX else torch.float64
+
+
+def _significand(values: npt.NDArray[np.int64]) -> int:
+    """Return the largest magnitude, of each value without its factors of two."""
+    sizes = np.abs(values[values != 0])
+    return int((sizes // (sizes & -sizes)).max(initial=0))

@@ -18,7 +18,7 @@ from snnc.cli.compile import (
     target_option,
 )
 from snnc.cli.output import emit, force_option, json_option, note, table
-from snnc.cli.sources import load_network, trust_option
+from snnc.cli.sources import apart, load_network, trust_option
 from snnc.errors import InvalidSetting, Issue, Refusal
 from snnc.passes.quantize import PIXEL_LEVELS
 
@@ -81,6 +81,7 @@ def check(
         options = build.options
     chosen = registry.load(target, options)
     if picture is not None:
+        apart(picture, model)
         refuse_existing(picture, force=force)
     try:
         program = _program(model, build, chosen, bits, levels, trust)

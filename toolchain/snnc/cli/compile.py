@@ -216,8 +216,8 @@ def parsed_bits(widths: Sequence[str]) -> Bits | None:
         return None
     found: dict[str, int] = {}
     for each in widths:
-        layer, _, number = each.rpartition("=")
-        if not number.isdecimal():
+        layer, named, number = each.rpartition("=")
+        if not number.isdecimal() or (named and not layer):
             raise click.BadParameter(f"{each!r} is neither N nor LAYER=N", param_hint="--bits")
         if layer in found:
             name = repr(layer) if layer else "the width of all layers"

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from snnc.cli.output import emit, force_option, json_option
+from snnc.cli.sources import apart
 
 
 @click.command(epilog="Example: snnc export model-loihi --format netx -o model.net")
@@ -25,6 +26,7 @@ def export(source: Path, form: str, out: Path, force: bool, as_json: bool) -> No
     from snnc.targets import registry
     from snnc.targets.build import load_build
 
+    apart(out, source)
     exporter = registry.load_exporter(form)
     program = load_program(source) if source.is_file() else load_build(source).program
     if issues := exporter.issues(program):

@@ -62,6 +62,20 @@ def load_split(
     return found if samples is None else found.take(samples)
 
 
+def apart(output: Path, source: Path) -> None:
+    """Refuse to write to what is read, or into it.
+
+    Raises:
+        InvalidSetting: `output` is `source`, or lies in it.
+    """
+    place, read = output.resolve(), source.resolve()
+    if place == read or read in place.parents:
+        raise InvalidSetting(
+            f"{output} {'is' if place == read else 'lies in'} {source}, which is read; choose "
+            "another path"
+        )
+
+
 def _few(classes: tuple[str, ...]) -> str:
     shown = ", ".join(classes[:3])
     return f"{len(classes)} classes ({shown}{', ...' if len(classes) > 3 else ''})"

@@ -68,8 +68,8 @@ def execution(
     if not isinstance(target, RunsOutside):
         if engine in LAVA:
             raise InvalidSetting(
-                f"{build.directory} was made for {build.target!r}; Lava runs builds for loihi: "
-                "snnc compile MODEL --target loihi"
+                f"{build.directory} was made for {build.target!r}, which does not run on Lava; "
+                "compile for a target that does: snnc compile MODEL --target loihi"
             )
         if given:
             raise InvalidSetting(

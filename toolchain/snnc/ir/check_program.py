@@ -22,7 +22,7 @@ from snnc.ir.program import (
     Synapses,
 )
 from snnc.ir.rules import Broken, convolved_shape, multiplied_shape, weight_issues
-from snnc.ir.weights import Shape, unpack
+from snnc.ir.weights import Shape, row_magnitudes
 
 EXACT = 1 << 53  # sums of integers below this are exact in float64, which simulators use
 LASTING = 1 << 45  # a current that outlives its step, with 6 bits more, times 2**12: an int64
@@ -95,10 +95,8 @@ def _population_issues(
         problems = list(_bundle_issues(bundle, population, known))
         yield from problems
         if not problems:
-            rows = np.abs(unpack(bundle.weight).astype(np.float64)).reshape(
-                bundle.weight.shape[0], -1
-            )
-            total += float(rows.sum(axis=1).max(initial=0.0)) * peaks[bundle.source]
+            rows = row_magnitudes(bundle.weight)
+            total += float(rows.max(initial=0.0)) * peaks[bundle.source]
     lasting = isinstance(population, Layer) and population.current_decay < FORGET
     if total * steps >= (LASTING if lasting else EXACT):
         yield Issue(

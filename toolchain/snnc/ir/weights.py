@@ -119,6 +119,22 @@ def stored(weight: Weight[S]) -> npt.NDArray[S]:
             unreachable(weight)
 
 
+def row_magnitudes(weight: Weight[Any]) -> FloatArray:
+    """Return the sum of the magnitudes of each output's weights: (out,), exact below 2**53.
+
+    >>> row_magnitudes(sparse(np.array([[0, -3, 2], [0, 0, 0]]))).tolist()
+    [5.0, 0.0]
+    """
+    sizes = np.abs(stored(weight).astype(np.float64))
+    match weight:
+        case Dense(shape=shape):
+            return floats(sizes.reshape(shape[0], -1).sum(axis=1))
+        case Csr(shape=shape):
+            return floats(np.bincount(row_of_each(weight), weights=sizes, minlength=shape[0]))
+        case _:
+            unreachable(weight)
+
+
 def nonzeros(weight: Weight[Any]) -> int:
     """Return how many weights are not zero."""
     return int(np.count_nonzero(stored(weight)))

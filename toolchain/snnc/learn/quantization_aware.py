@@ -32,6 +32,7 @@ from snnc.ir.weights import (
     FloatWeight,
     floats,
     freeze,
+    row_magnitudes,
     row_of_each,
     sparse,
     stored,
@@ -285,10 +286,7 @@ def _inside(population: FloatPopulation, place: _Place) -> tuple[FloatArray, Flo
     """
     whole = population.bias * place.scale
     current = sum(
-        np.abs(unpack(integer_weights(bundle, place.limits, place.scale)))
-        .reshape(len(whole), -1)
-        .sum(axis=1, dtype=np.float64)
-        * bundle.peak
+        row_magnitudes(integer_weights(bundle, place.limits, place.scale)) * bundle.peak
         for bundle in population.bundles
     )
     most = place.limits.current_max

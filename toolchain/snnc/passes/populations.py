@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from snnc.errors import InvalidGraph, Issue
 from snnc.ir.check import shapes
 from snnc.ir.graph import Conv2d, Fire, Graph, Linear, Node, Normalize, Synaptic
 from snnc.ir.program import INPUT
-from snnc.ir.weights import FloatArray, FloatWeight, Shape, floats, unpack
+from snnc.ir.weights import FloatArray, FloatWeight, Shape, floats, row_magnitudes
 from snnc.passes.image import ImageCoding, absorb
 from snnc.passes.rewrite import drive, through_flatten
 
@@ -30,8 +28,7 @@ class FloatBundle:
     @property
     def reach(self) -> FloatArray:
         """The largest |current| of each output."""
-        rows = np.abs(unpack(self.weight)).reshape(len(self.bias), -1)
-        return np.asarray(rows.sum(axis=1) * self.peak)
+        return floats(row_magnitudes(self.weight) * self.peak)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

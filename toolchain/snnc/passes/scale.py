@@ -23,7 +23,15 @@ import numpy as np
 from snnc.errors import InvalidGraph, Issue, unreachable
 from snnc.ir.graph import Conv2d, Fire, Linear, Reset, Synaptic
 from snnc.ir.program import INPUT, Accumulator, Convolution, FullyConnected, Layer, Synapses
-from snnc.ir.weights import FloatArray, IntWeight, convert, drop_zeros, integers, stored, unpack
+from snnc.ir.weights import (
+    FloatArray,
+    IntWeight,
+    convert,
+    drop_zeros,
+    integers,
+    row_magnitudes,
+    stored,
+)
 from snnc.passes.numbers import Numbers, weight_max
 from snnc.passes.populations import FloatBundle, FloatPopulation
 from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS
@@ -230,8 +238,7 @@ def _misfits(
     """Yield what leaves its format."""
     current = np.abs(bias)
     for bundle, whole in zip(population.bundles, synapses, strict=True):
-        rows = np.abs(unpack(whole.weight)).reshape(len(current), -1)
-        current = current + rows.sum(axis=1, dtype=np.float64) * bundle.peak
+        current = current + row_magnitudes(whole.weight) * bundle.peak
     said, remedy = f"at {scale:.6g} integer units for one", "use a smaller scale"
     for what, needs, limit, code in (
         ("its bias", np.abs(bias), limits.bias_max, "bias-range"),
@@ -299,9 +306,7 @@ def _current(population: FloatPopulation, limits: Formats, scale: float) -> floa
     """Return the largest |current| + |bias| after rounding at this scale."""
     total = np.abs(np.rint(population.bias * scale))
     for bundle in population.bundles:
-        whole = np.abs(unpack(integer_weights(bundle, limits, scale)))
-        rows = whole.reshape(len(total), -1).sum(axis=1, dtype=np.float64)
-        total = total + rows * bundle.peak
+        total = total + row_magnitudes(integer_weights(bundle, limits, scale)) * bundle.peak
     return float(total.max(initial=0.0))
 
 

@@ -40,10 +40,12 @@ def entry(
 ) -> tuple[ImageInput, Layer | None]:
     """Return the image, and the neurons it drives if the input layer has any."""
     shape = first.shape if coding.shape is None else coding.shape
-    if coding.shape is not None and (len(first.shape) != 1 or prod(shape) != first.shape[0]):
-        problem = f"has shape {first.shape}, which cannot become {shape}"
-        remedy = "give a shape only to a vector of that size"
-        issues.append(Issue(first.place, problem, remedy, "shape"))
+    if coding.shape is not None and len(first.shape) != 1:
+        problem = f"has the shape {first.shape} in the file already"
+        issues.append(Issue(first.place, problem, "leave out the shape (--shape)", "shape"))
+    elif coding.shape is not None and prod(shape) != first.shape[0]:
+        problem = f"has {first.shape[0]} neurons, the shape {shape} has {prod(shape)}"
+        issues.append(Issue(first.place, problem, "give the shape of that vector", "shape"))
     zero_point = integers(np.zeros(shape[0]) if notes is None else notes.zero_point)
     if first.neuron is None:
         levels, base = _constant(first, coding, notes, issues), 0

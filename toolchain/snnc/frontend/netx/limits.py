@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from snnc.errors import Issue
 from snnc.ir.program import INPUT, Accumulator, Layer, Program
-from snnc.ir.weights import Csr, IntWeight, row_of_each, stored
+from snnc.ir.weights import IntWeight, convert, row_magnitudes
 from snnc.semantics.neuron import ALIGN, CURRENT_MAX, V_MAX, leak
 
 Sums = npt.NDArray[np.int64]
@@ -78,11 +78,8 @@ def arriving(program: Program, population: Layer | Accumulator) -> tuple[Sums, S
 
 def _row_sums(weight: IntWeight) -> tuple[Sums, Sums]:
     """Return the sums of the positive and of the negative weights of each output."""
-    values = stored(weight).astype(np.int64)
-    rows = np.repeat(np.arange(weight.shape[0]), values.size // weight.shape[0])
-    if isinstance(weight, Csr):
-        rows = row_of_each(weight)
-    sums = np.zeros((2, weight.shape[0]), dtype=np.int64)
-    np.add.at(sums[0], rows, np.maximum(values, 0))
-    np.add.at(sums[1], rows, np.minimum(values, 0))
-    return sums[0], sums[1]
+    signs = (lambda values: np.maximum(values, 0)), (lambda values: np.minimum(values, 0))
+    positive, negative = (
+        row_magnitudes(convert(weight, of_sign, np.int32)).astype(np.int64) for of_sign in signs
+    )
+    return positive, -negative
