@@ -337,7 +337,7 @@ def test_exported_programs_run_on_lava_dl_with_equal_spikes_and_come_back_as_the
         program, codes = exported(seed)
         path = tmp_path / f"program{seed}.net"
         write_netx(program, path, force=False)
-        assert program_bytes(read_netx(path, FROM_FILE)) == program_bytes(program)
+        assert program_bytes(read_netx(path)) == program_bytes(program)
         jobs.append(Job(name=path.name, program=program, codes=codes, streamed=bool(seed % 3)))
     compared = differences(lava_dl, tmp_path, jobs)
     for name, (differing, _) in compared.items():

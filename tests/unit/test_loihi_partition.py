@@ -33,7 +33,7 @@ from snnc.simulate.activity import fan_out as whole_fan_out
 from snnc_targets.loihi import loihi1, mapping
 from snnc_targets.loihi.cores import chip, placement
 from snnc_targets.loihi.cores.chip import Evidence, InvalidChip, Resource
-from snnc_targets.loihi.cores.partition import issues, partition, too_many_chips
+from snnc_targets.loihi.cores.partition import partition, too_many_chips
 from snnc_targets.loihi.cores.picture import picture
 from snnc_targets.loihi.cores.report import report
 from snnc_targets.loihi.cores.tiles import (
@@ -315,17 +315,17 @@ def test_a_neuron_with_more_inputs_than_a_core_has_axons_is_refused():
     net = program(
         matrix("a", INPUT, np.ones((4100, 1))), matrix("b", "a", np.ones((2, 4100))), shape=(1,)
     )
-    (issue,) = issues(net, LOIHI1)
+    (issue,) = partition(net, LOIHI1, image=Image.BIAS).issues
     assert (issue.layer, issue.code, issue.need, issue.limit) == ("b", "core-axons-in", 4100, 4096)
     assert "one neuron needs 4100 axons" in issue.problem
-    assert issues(net, LOIHI2) == []
+    assert partition(net, LOIHI2, image=Image.BIAS).issues == ()
 
 
 def test_every_limit_that_a_neuron_breaks_is_an_issue_of_its_own():
     net = program(
         matrix("a", INPUT, np.ones((17_000, 1))), matrix("b", "a", np.ones((1, 17_000))), shape=(1,)
     )
-    assert {issue.code for issue in issues(net, LOIHI2)} == {
+    assert {issue.code for issue in partition(net, LOIHI2, image=Image.BIAS).issues} == {
         "core-axons-in",
         "core-synapse-words",
         "core-total-words",

@@ -119,7 +119,7 @@ def codes_of(caught):
 
 
 def test_a_program_comes_back_as_it_was_to_the_byte(tmp_path):
-    again = read_netx(exported(tmp_path, everything()), FROM_FILE)
+    again = read_netx(exported(tmp_path, everything()))
     assert program_bytes(again) == program_bytes(everything())
 
 
@@ -129,7 +129,7 @@ def test_a_program_without_an_input_layer_comes_back_as_it_was(tmp_path):
         fed = program(layer("out", (2,), first), zero_point=zero_point)
         path = tmp_path / f"{zero_point}.net"
         write_netx(fed, path, force=False)
-        assert program_bytes(read_netx(path, FROM_FILE)) == program_bytes(fed)
+        assert program_bytes(read_netx(path)) == program_bytes(fed)
 
 
 def test_the_file_holds_what_lava_dl_reads(tmp_path):
@@ -174,7 +174,7 @@ def test_the_usage_says_how_lava_dl_gets_the_same_spikes():
 def test_a_first_layer_that_a_bias_cannot_drive_is_fed_by_graded_spikes(tmp_path, changed):
     fed = program(pixels(**changed))
     path = exported(tmp_path, fed)
-    assert program_bytes(read_netx(path, FROM_FILE)) == program_bytes(fed)
+    assert program_bytes(read_netx(path)) == program_bytes(fed)
     with h5py.File(path) as file:
         assert "neuron" not in file["layer/0"]
 
@@ -230,7 +230,7 @@ def test_an_existing_file_is_kept(tmp_path):
     with pytest.raises(OutputExists):
         write_netx(program(pixels()), path, force=False)
     write_netx(program(pixels()), path, force=True)
-    assert len(read_netx(path, FROM_FILE).layers) == 1
+    assert len(read_netx(path).layers) == 1
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
@@ -249,14 +249,14 @@ def test_notes_that_do_not_fit_the_file_are_one_clear_error(tmp_path):
         with h5py.File(path, "a") as file:
             file["snnc"][()] = json.dumps({**notes, **change})
         with pytest.raises(InvalidFile, match=f"exported.net: the notes that snnc left.* {text}"):
-            read_netx(path, FROM_FILE)
+            read_netx(path)
 
 
 def test_a_changed_weight_of_an_exported_file_is_imported(tmp_path):
     path = exported(tmp_path, everything())
     with h5py.File(path, "a") as file:
         file["layer/4/weight"][0, 0] = 33
-    readout = read_netx(path, FROM_FILE).readout
+    readout = read_netx(path).readout
     assert readout.synapses[0].weight.values.tolist() == [[33, -2], [3, 4]]
 
 
@@ -269,7 +269,7 @@ def test_without_h5py_the_error_says_what_to_install(tmp_path, monkeypatch):
     path = exported(tmp_path, everything())
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingDependency, match=r"pip install 'snnc\[netx\]'"):
-        read_netx(path, FROM_FILE)
+        read_netx(path)
     with pytest.raises(MissingDependency, match=r"pip install 'snnc\[netx\]'"):
         write_netx(everything(), tmp_path / "b.net", force=False)
 

@@ -83,11 +83,6 @@ def partition(
     return Partition(chip=chip, cuts=ordered, issues=(*found, *_beyond_addresses(chip, ordered)))
 
 
-def issues(program: Program, chip: Chip, *, image: Image = Image.BIAS) -> list[Issue]:
-    """Return every reason the program does not fit on cores of the chip."""
-    return list(partition(program, chip, image=image).issues)
-
-
 def too_many_chips(found: Partition, chips: int) -> list[Issue]:
     """Return an issue if a partition needs more than so many chips."""
     if found.chips <= chips:

@@ -48,13 +48,13 @@ text { fill: var(--ink); font-size: 13.5px; font-variant-numeric: tabular-nums; 
 """
 
 
-def picture(found: Partition, places: tuple[Slot, ...] | None = None) -> str:
-    """Return an SVG file of a partition; without places, cores lie along the snake.
+def picture(found: Partition) -> str:
+    """Return an SVG file of a partition, its cores along the snake (see `placement`).
 
     The fill of a core is the share that it uses of its scarcest resource.
     """
     chip = found.chip
-    at = places or slots(chip, found.cores)
+    at = slots(chip, found.cores)
     heading = 92.0
     blocks, below = _chips(found, at, heading)
     legend, end = _legend(found, below + 34)

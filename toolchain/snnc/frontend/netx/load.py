@@ -62,7 +62,7 @@ class Wanted:
 FROM_FILE = Wanted(steps=None, levels=None, shape=None, pixels=None, readout=None)
 
 
-def read_netx(path: Path, wanted: Wanted) -> Program:
+def read_netx(path: Path, wanted: Wanted = FROM_FILE) -> Program:
     """Read a netx file as a program; see the module for what it means.
 
     A file that `snnc export` wrote carries notes with all that `wanted` asks for.
