@@ -300,7 +300,9 @@ def test_quantize_is_within_half_a_unit(graph):
     program = compile_graph(graph, Numbers())
     for rounding in roundings(prepared, program):
         # the slack covers the division by the scale in float64
-        assert (abs(rounding.after - rounding.before) * rounding.scale <= 0.5 + 1e-6).all()
+        assert (
+            abs(rounding.after - rounding.before) * rounding.scale <= 0.5 * rounding.unit + 1e-6
+        ).all()
         assert rounding.saturated == 0
     for layer in program.layers:
         match layer.reset, layer.decay:

@@ -93,7 +93,13 @@ def dataset():
 def deployed(graph, dataset, bits=BITS):
     """Return the graph and the deployment that a search on a few images finds."""
     found = search(graph, NUMBERS, dataset.train.images[:20], bits=bits)
-    return found.graph, Deployment(numbers=NUMBERS, levels=255, bits=bits, scales=found.scales)
+    return found.graph, Deployment(
+        numbers=NUMBERS,
+        levels=255,
+        bits=bits,
+        scales=found.scales,
+        exponents=found.exponents,
+    )
 
 
 def settings(**changed):
@@ -134,7 +140,9 @@ def test_the_forward_pass_is_that_of_the_deployed_integers(dataset, decision, re
     graph, deployment = deployed(graph, dataset)
     integer = IntegerNetwork(graph, deployment, TRIANGLE)
     images = dataset.test.images[:30]
-    program = compile_graph(graph, NUMBERS, bits=BITS, scales=deployment.scales)
+    program = compile_graph(
+        graph, NUMBERS, bits=BITS, scales=deployment.scales, exponents=deployment.exponents
+    )
     trace = reference.run(program, encode(program.input, images), raster=False)
     scale = program.readout.scale if decision is Decision.MEMBRANE else 1.0
     logits = integer(torch.tensor(images)).detach().numpy()
@@ -154,7 +162,9 @@ def test_the_result_compiles_to_the_integers_that_were_trained(dataset):
     tuned = finetune_integers(
         graph, deployment, settings(), training_data(dataset), context, surrogate=TRIANGLE
     )
-    again = compile_graph(tuned.graph, NUMBERS, bits=BITS, scales=deployment.scales)
+    again = compile_graph(
+        tuned.graph, NUMBERS, bits=BITS, scales=deployment.scales, exponents=deployment.exponents
+    )
     same_integers(again, tuned.program)
     integer = IntegerNetwork(tuned.graph, deployment, TRIANGLE)
     images = dataset.validation.images[:50]
@@ -230,9 +240,9 @@ def test_what_leaves_its_format_comes_back(dataset):
         max(int(np.abs(unpack(bundle.weight)).max()) for bundle in population.synapses)
         for population in program.populations
     ]
-    (convolved, shortcut) = (np.abs(unpack(each.weight)) for each in program.layers[1].synapses)
-    assert convolved.max() == largest[2] == 3 << 5  # as far as 7 bits and a sign reach
-    assert shortcut.max() == 3 << NUMBERS.weight_exponent_max
+    for bundle in program.layers[1].synapses:
+        assert np.abs(unpack(bundle.weight)).max() == 3 << deployment.exponents[bundle.name]
+    assert largest[2:] == [3]
     assert np.abs(program.layers[1].bias).max() == NUMBERS.bias_max
 
 
@@ -252,7 +262,9 @@ def readout(bias, *, weight=1.0, steps=40):
     )
     graph = check_graph(Graph(nodes=nodes, steps=steps))
     scales = {"fc0": 100.0, "fc1": 100.0}
-    return graph, Deployment(numbers=CHIP, levels=1, bits=None, scales=scales)
+    return graph, Deployment(
+        numbers=CHIP, levels=1, bits=None, scales=scales, exponents={"fc0": 0, "fc1": 0}
+    )
 
 
 @pytest.mark.parametrize("bias", [50.0, 32.76, 32.75, 1e6])

@@ -274,7 +274,12 @@ def test_a_convolution_with_an_exponent_is_a_matrix_on_every_target(target, tmp_
     stays, becomes = plan.plan(program, target.how)[1].bundles
     assert (stays.form, becomes.form) == (plan.Form.CONV, plan.Form.SPARSE)
     assert "beyond 8 bits, and Conv has no weight exponent" in becomes.unrolling.reason
-    source, _ = emitted(tmp_path, program, image="host")
+    source, mapping = emitted(tmp_path, program, image="host")
+    stored = {each["name"]: each for each in mapping["partition"]["layers"][1]["stored"]}
+    assert stored["even"]["encoding"] in ("dense", "sparse")
+    cheapest = mapping["partition"]["cheapest"]["other_encodings"]
+    assert not any((each["name"], each["encoding"]) == ("even", "conv") for each in cheapest)
+    assert [each["exponent"] for each in mapping["layers"][1]["synapses"]] == [0, 2]
     assert "weights=2 * even_matrix, weight_exp=1," in joined(source)
     with np.load(tmp_path / "weights.npz") as held:
         np.testing.assert_array_equal(held["even"].astype(int) * 4, unpack(even.weight))

@@ -25,7 +25,6 @@ from snnc.passes.quantize import coding_of, quantize
 from snnc.passes.scale import Limit, at_scale, formats, largest_scale, limit_of
 
 NUMBERS = Numbers()
-PLAIN = Numbers(weight_exponent_max=0, convolution_exponent_max=0)  # integers are mantissas
 
 
 def network(hidden, *, bias=0.0, threshold=1.0, reset=Reset.ZERO, keep=1.0):
@@ -64,7 +63,7 @@ def weights_of(program):
 
 @pytest.mark.parametrize(("bits", "largest"), [(8, 127), (6, 31), (4, 7), (2, 1)])
 def test_the_largest_weight_gets_the_largest_integer_of_the_width(bits, largest):
-    program = quantize(network([0.5, -0.25, 0.125]), PLAIN, bits=Bits(others=bits))
+    program = quantize(network([0.5, -0.25, 0.125]), NUMBERS, bits=Bits(others=bits))
     scale = largest / 0.5
     assert hidden_of(program).scale == scale
     assert weights_of(program) == [np.rint([largest, -largest / 2, largest / 4]).tolist()]
@@ -72,7 +71,7 @@ def test_the_largest_weight_gets_the_largest_integer_of_the_width(bits, largest)
 
 def test_a_layer_may_have_a_width_of_its_own():
     graph = network([0.5, -0.25, 0.125])
-    program = quantize(graph, PLAIN, bits=Bits(others=8, layers={"hidden": 2}))
+    program = quantize(graph, NUMBERS, bits=Bits(others=8, layers={"hidden": 2}))
     assert weights_of(program) == [[1, 0, 0]]  # the half rounds to the even 0
     assert np.abs(unpack(program.layers[0].synapses[0].weight)).max() > 1
     assert np.abs(unpack(program.readout.synapses[0].weight)).max() == 127
@@ -90,7 +89,7 @@ def test_the_full_width_gives_the_integers_of_no_width():
 
 
 def test_weights_above_the_threshold_saturate_where_the_width_leaves_it_no_unit():
-    program = quantize(network([3.0, 0.9, -0.3]), PLAIN, bits=Bits(others=2))
+    program = quantize(network([3.0, 0.9, -0.3]), NUMBERS, bits=Bits(others=2))
     assert hidden_of(program).scale == 1.0
     assert hidden_of(program).threshold == 1  # one unit: the form 64 (1 - 1) + 1
     assert weights_of(program) == [[1, 1, 0]]
@@ -103,7 +102,7 @@ def test_without_a_width_nothing_ever_saturates():
 
 def test_at_a_scale_that_is_given_weights_beyond_the_format_saturate_and_zeros_stay():
     program = quantize(
-        network([0.5, -0.5, 0.1, 0.0]), PLAIN, bits=Bits(others=4), scales={"hidden": 20.0}
+        network([0.5, -0.5, 0.1, 0.0]), NUMBERS, bits=Bits(others=4), scales={"hidden": 20.0}
     )
     assert weights_of(program) == [[7, -7, 2, 0]]
     assert hidden_of(program).threshold == 64 * 19 + 1

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from snnc.errors import InvalidGraph, InvalidSetting
 from snnc.ir.check import check_graph
 from snnc.ir.graph import (
     Add,
@@ -23,11 +24,12 @@ from snnc.ir.weights import floats, pack, unpack
 from snnc.passes import PREPARE, apply
 from snnc.passes.numbers import Bits, Numbers, weight_max
 from snnc.passes.quantize import quantize
+from snnc.passes.rounding import roundings
 from snnc.quantization.account import account
 
 NUMBERS = Numbers()
-NONE = replace(NUMBERS, weight_exponent_max=0, convolution_exponent_max=0)
-KERNELS = replace(NUMBERS, convolution_exponent_max=0)
+NONE = replace(NUMBERS, weight_exponent_max=0, kernel_exponent_max=0)
+KERNELS = replace(NUMBERS, kernel_exponent_max=0)
 FIRE = Fire(threshold=floats(1.0), granularity=Granularity.LAYER, reset=Reset.ZERO, keep=1.0)
 
 
@@ -88,10 +90,10 @@ def test_small_weights_fill_their_format_beside_the_1_of_a_shortcut(bits):
     most = weight_max(bits)
     scale = program.layers[1].scale
     finest, coarsest = exponents(program.layers[1], most)
-    assert np.abs(convolved).max() == most << finest
-    assert scale == pytest.approx((most << finest) / 0.02)
+    assert np.abs(convolved).max() == most and finest == 0
+    assert scale == pytest.approx(most / 0.02)
     unit = 1 << coarsest
-    assert 32 <= unit / (1 << finest) <= 64  # 1 / 0.02 is 50
+    assert 32 <= unit <= 64  # 1 / 0.02 is 50
     assert shortcut.reshape(-1).tolist() == [np.rint(scale / unit) * unit] * 2
 
 
@@ -108,20 +110,38 @@ def exponents(layer, most):
     return found
 
 
-@pytest.mark.parametrize(("bits", "room"), [(8, 0), (7, 1), (6, 2), (4, 4), (2, 6)])
-def test_narrow_weights_leave_the_bias_and_the_threshold_the_precision_of_8_bits(bits, room):
-    graph = summed(conv(np.full((2, 2, 3, 3), 0.8)))
-    (wide,), program = branches(graph, bits=Bits(others=bits))
-    (narrow,), other = branches(graph, bits=Bits(others=bits), numbers=KERNELS)
-    assert narrow.max() == weight_max(bits)
-    np.testing.assert_array_equal(wide, narrow << room)
-    first, second = program.layers[1], other.layers[1]
-    assert first.scale == second.scale * 2**room
-    # 64 (n - 1) + 1, where n is the threshold of 1
-    assert first.threshold == 64 * (round(weight_max(bits) / 0.8 * 2**room) - 1) + 1
-    assert second.threshold == 64 * (max(round(weight_max(bits) / 0.8), 1) - 1) + 1
-    matrix = program.readout.synapses[0]  # which has its exponents on a chip too
-    np.testing.assert_array_equal(unpack(matrix.weight), unpack(other.readout.synapses[0].weight))
+@pytest.mark.parametrize("bits", [6, 4, 3, 2])
+def test_a_weak_branch_fills_its_format_beside_a_strong_convolution_that_has_room(bits):
+    graph = summed(small(0.5), diagonal(0.05, 0.04))
+    (convolved, shortcut), program = branches(graph, bits=Bits(others=bits))
+    most = weight_max(bits)
+    strong, weak = exponents(program.layers[1], most)
+    assert weak == 0 < strong <= 7 - (bits - 1)
+    assert shortcut.max() > most // 4 and np.abs(convolved).max() <= 127
+    (_, vanishes), _ = branches(summed(small(0.5), diagonal(0.2, 0.1)), bits=Bits(others=4))
+    assert vanishes.all()
+
+
+@pytest.mark.parametrize("bits", [3, 2])
+def test_kernels_without_exponents_leave_a_weak_branch_nothing(bits):
+    graph = summed(small(0.5), diagonal(0.05, 0.04))
+    with pytest.raises(InvalidGraph, match="b1: every weight rounds to 0"):
+        quantize(graph, KERNELS, bits=Bits(others=bits))
+
+
+def test_given_exponents_are_kept_and_smaller_ones_saturate():
+    graph = summed(small(0.5), diagonal(1.0, 1.0))
+    (plain, _), program = branches(graph, bits=Bits(others=3))
+    names = ("conv", "b0", "b1", "fc")
+    given = dict.fromkeys(names, 0)
+    scales = {"b0": program.layers[1].scale}
+    found = quantize(graph, NUMBERS, bits=Bits(others=3), scales=scales, exponents=given)
+    one, other = (unpack(bundle.weight) for bundle in found.layers[1].synapses)
+    np.testing.assert_array_equal(one, plain)
+    assert other.max() == 3 < program.layers[1].scale
+    for wrong in ({**given, "b1": 8}, {**given, "b1": -1}, {"b0": 0}):
+        with pytest.raises(InvalidSetting, match="the exponent of .* is .*; use 0 to 7"):
+            quantize(graph, NUMBERS, exponents=wrong)
 
 
 def test_without_exponents_the_same_weights_get_what_the_shortcut_leaves_them():
@@ -154,6 +174,11 @@ def test_no_exponent_where_none_can_be_or_none_helps(graph, why):
     assert max(int(np.abs(each).max()) for each in with_one) <= 127
 
 
+def test_a_bundle_alone_saturates_at_a_scale_that_is_too_large():
+    program = quantize(summed(diagonal(0.02, 1.0)), NUMBERS, scales={"b0": 300.0})
+    assert unpack(program.layers[1].synapses[0].weight).reshape(-1).tolist() == [6, 127]
+
+
 def test_exponents_end_where_the_target_has_no_larger_one():
     most = replace(NUMBERS, weight_exponent_max=2)
     (convolved, shortcut), program = branches(summed(small(), diagonal(1.0, 1.0)), numbers=most)
@@ -169,9 +194,13 @@ def test_beyond_the_last_exponent_weights_saturate():
 
 
 def test_the_account_counts_mantissas():
-    graph = summed(small(), diagonal(1.0, 1.0))
+    graph = summed(small(), diagonal(1.0, 0.9))
     for bits in (8, 3):
         asked = Bits(others=bits)
         _, program = branches(graph, bits=asked)
         second = account(graph, NUMBERS, program, bits=asked).layers[1]
         assert (second.bits, second.used, second.saturated) == (bits, bits, 0)
+        _, convolved, shortcut, _ = roundings(graph, program)
+        assert shortcut.weight_bits <= bits and shortcut.saturated == 0
+        assert (convolved.unit, convolved.weight_bits, convolved.saturated) == (1, bits, 0)
+        assert shortcut.unit >= 32 and shortcut.error < 1 / (1 << bits)

@@ -39,7 +39,7 @@ from snnc.simulate import reference
 from snnc.simulate.floating import maps
 
 NUMBERS = Numbers()
-PLAIN = Numbers(weight_exponent_max=0, convolution_exponent_max=0)  # integers are mantissas
+PLAIN = Numbers(weight_exponent_max=0, kernel_exponent_max=0)  # integers are mantissas
 
 
 def fire(threshold=1.0, reset=Reset.ZERO, keep=1.0):
@@ -193,7 +193,10 @@ def test_the_scales_and_the_graph_found_give_the_program_again():
     bits = Bits(others=3, layers={"conv1": 5})
     found = search(graph, NUMBERS, pictures(graph, 24), bits=bits)
     assert found.shifted  # else the biases are not put to the test
-    same_integers(found.program, quantize(found.graph, NUMBERS, bits=bits, scales=found.scales))
+    again = quantize(
+        found.graph, NUMBERS, bits=bits, scales=found.scales, exponents=found.exponents
+    )
+    same_integers(found.program, again)
 
 
 def test_weights_too_large_for_their_format_are_refused_without_a_search_and_clipped_by_one():
@@ -248,7 +251,7 @@ def test_a_bias_may_absorb_what_rounding_takes_from_the_mean():
     graph = residual(1)
     bits = Bits(others=2)
     found = search(graph, NUMBERS, pictures(graph, 24), bits=bits)
-    unmoved = quantize(graph, NUMBERS, bits=bits, scales=found.scales)
+    unmoved = quantize(graph, NUMBERS, bits=bits, scales=found.scales, exponents=found.exponents)
     moved = {
         one.name
         for one, other in zip(found.program.populations, unmoved.populations, strict=True)

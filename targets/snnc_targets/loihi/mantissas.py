@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from snnc.ir.program import INPUT, Synapses
-from snnc.ir.weights import IntWeight, convert, stored
+from snnc.ir.weights import IntWeight, common_exponent, convert, stored
 
 WEIGHT_MAX = 127  # signed 8 bits, without -128: Dense carries 2 w in 9 bits
 EXPONENT_MAX = 7  # of ours; the chip's range is -8 to 7, and 2 w takes one away
@@ -26,9 +26,7 @@ def weight_exponent(synapses: Synapses) -> int | None:
     >>> [weight_exponent(made(*row)) for row in ((127, 4), (12, 4), (254, 4), (254, 3))]
     [0, 2, 1, None]
     """
-    values = stored(synapses.weight)
-    any_bit = int(np.bitwise_or.reduce(values, initial=0))
-    common = (any_bit & -any_bit).bit_length() - 1 if any_bit else 0
+    common = common_exponent(synapses.weight)
     shift = 0 if synapses.source == INPUT else min(common, EXPONENT_MAX)
     return shift if largest_weight(synapses) <= WEIGHT_MAX << shift else None
 

@@ -144,6 +144,7 @@ def _layer(program: Program, place: Placed) -> dict[str, object]:
                 "source": bundle.synapses.source,
                 "process": bundle.form.value,
                 "delay": bundle.delay,
+                "exponent": bundle.exponent,
                 "stored": len(stored(bundle.synapses.weight)),
                 "nonzero": nonzeros(bundle.synapses.weight),
             }

@@ -96,7 +96,7 @@ class LoihiTarget(Target, NeedsSetup, RunsOutside, MapsCores, Lowers):
         numbers = Numbers(
             accumulator_max=CURRENT_MAX if self.chip else V_MAX,  # a neuron's, or the host's
             weight_exponent_max=EXPONENT_MAX,
-            convolution_exponent_max=0 if kernels else EXPONENT_MAX,
+            kernel_exponent_max=0 if kernels else EXPONENT_MAX,
         )
         match self.how.image:
             case Image.HOST:

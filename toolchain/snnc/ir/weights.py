@@ -135,6 +135,16 @@ def row_magnitudes(weight: Weight[Any]) -> FloatArray:
             unreachable(weight)
 
 
+def common_exponent(weight: IntWeight) -> int:
+    """Return the largest e at which all weights are multiples of 2**e; 0 if all are zero.
+
+    >>> common_exponent(Dense(integers([[12, -8, 0]])))
+    2
+    """
+    bits = int(np.bitwise_or.reduce(stored(weight), initial=0))
+    return (bits & -bits).bit_length() - 1 if bits else 0
+
+
 def nonzeros(weight: Weight[Any]) -> int:
     """Return how many weights are not zero."""
     return int(np.count_nonzero(stored(weight)))

@@ -46,11 +46,11 @@ from snnc.passes.numbers import Bits, Numbers
 from snnc.passes.populations import FloatBundle, FloatPopulation, populations
 from snnc.passes.quantize import quantize
 from snnc.passes.rewrite import with_ops
-from snnc.passes.scale import Formats, formats, integer_weights, largest_weight
+from snnc.passes.scale import Exponents, Formats, formats, integer_weights
 from snnc.twin import IntegerTwin, straight_through
 
 INSIDE = 0.99  # of its limit, where a current that left its format is put
-ROUNDS = 1000  # of moving currents: after 552 even a weight of 127 is below 1/2 at 0.99 each
+ROUNDS = 1500  # of moving currents: after 1034 even 127 * 2**7 is below 1/2, at 0.99 each
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,11 +61,17 @@ class Deployment:
     levels: int
     bits: Bits | None
     scales: Mapping[str, float]
+    exponents: Exponents  # of every bundle: they stay, however its weights grow or shrink
 
     def program(self, prepared: Graph) -> Program:
         """Return the integers of a prepared graph."""
         return quantize(
-            prepared, self.numbers, levels=self.levels, bits=self.bits, scales=self.scales
+            prepared,
+            self.numbers,
+            levels=self.levels,
+            bits=self.bits,
+            scales=self.scales,
+            exponents=self.exponents,
         )
 
 
@@ -231,6 +237,7 @@ class _BundlePlace:
     index: Tensor  # (trained,) in the flattened array
     row: Tensor  # (trained,) output
     gain: Tensor  # (trained,) integer units for one unit of the float weight
+    exponent: int  # of the power of two of which its integers are multiples
     most: int  # integer units that a weight can have
 
 
@@ -255,13 +262,14 @@ def _place(
         scale=scale,
         limits=limits,
         bundles=tuple(
-            _bundle_place(bundle, limits, scale, coding) for bundle in population.bundles
+            _bundle_place(bundle, scale, deployment.exponents[bundle.name], limits, coding)
+            for bundle in population.bundles
         ),
     )
 
 
 def _bundle_place(
-    bundle: FloatBundle, limits: Formats, scale: float, coding: ImageCoding
+    bundle: FloatBundle, scale: float, exponent: int, limits: Formats, coding: ImageCoding
 ) -> _BundlePlace:
     op = _op(bundle.op)
     weight = _weights(op)
@@ -275,7 +283,8 @@ def _bundle_place(
         index=torch.tensor(row * prod(weight.shape[1:]) + weight.indices),
         row=torch.tensor(row),
         gain=torch.tensor(gain),
-        most=largest_weight(bundle, limits),
+        exponent=exponent,
+        most=limits.weight_max << exponent,
     )
 
 
@@ -286,8 +295,9 @@ def _inside(population: FloatPopulation, place: _Place) -> tuple[FloatArray, Flo
     """
     whole = population.bias * place.scale
     current = sum(
-        row_magnitudes(integer_weights(bundle, place.limits, place.scale)) * bundle.peak
-        for bundle in population.bundles
+        row_magnitudes(integer_weights(bundle, place.limits, place.scale, where.exponent))
+        * bundle.peak
+        for bundle, where in zip(population.bundles, place.bundles, strict=True)
     )
     most = place.limits.current_max
     limit = min(place.limits.bias_max, most)

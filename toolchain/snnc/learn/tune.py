@@ -72,7 +72,13 @@ def compile_tuned(
     found = search(apply(PREPARE, graph), numbers, images, levels=levels, bits=bits)
     tuned = finetune_integers(
         found.graph,
-        Deployment(numbers=numbers, levels=levels, bits=bits, scales=found.scales),
+        Deployment(
+            numbers=numbers,
+            levels=levels,
+            bits=bits,
+            scales=found.scales,
+            exponents=found.exponents,
+        ),
         recipe.finetune,
         training_data(dataset, tuple(recipe.data.augment)),
         Context(seed=derived(recipe.seed, "tune"), progress=progress),

@@ -9,6 +9,7 @@ from snnc.ir.program import Program
 from snnc.passes import PREPARE, Observer, apply
 from snnc.passes.numbers import Bits, Numbers
 from snnc.passes.quantize import NOTHING, PIXEL_LEVELS, quantize
+from snnc.passes.scale import Exponents
 
 
 def compile_graph(
@@ -18,6 +19,7 @@ def compile_graph(
     levels: int = PIXEL_LEVELS,
     bits: Bits | None = None,
     scales: Mapping[str, float] = NOTHING,
+    exponents: Exponents | None = None,
     observe: Observer | None = None,
 ) -> Program:
     """Run PREPARE and quantize; `observe` sees the graph after each pass.
@@ -27,4 +29,4 @@ def compile_graph(
         InvalidSetting, UnknownName: see `quantize`.
     """
     prepared = apply(PREPARE, graph, observe)
-    return quantize(prepared, numbers, levels=levels, bits=bits, scales=scales)
+    return quantize(prepared, numbers, levels=levels, bits=bits, scales=scales, exponents=exponents)

@@ -22,8 +22,8 @@ class Numbers:
     """
 
     weight_max: int = 2**7 - 1
-    weight_exponent_max: int = 7  # weights of a bundle may be multiples of 2**exponent ...
-    convolution_exponent_max: int = 7  # ... of a convolution: if the products fit `weight_max`
+    weight_exponent_max: int = 7  # of a power of two that the weights of a bundle share
+    kernel_exponent_max: int = 7  # the same for full convolutions: within `weight_max` at most
     bias_max: int = 2**12 - 1
     input_bias_max: int = CURRENT_MAX
     image_current_max: int = CURRENT_MAX  # of a layer that reads the image, bias included
@@ -36,9 +36,7 @@ class Numbers:
 class Bits:
     """How wide weights are, sign included: the layers named in `layers`, and all others.
 
-    Only weights get narrower: bias, threshold and current keep the target's formats. Where the
-    target can, narrow weights are multiples of a power of two, which leaves the bias and the
-    threshold beside them their precision, see `snnc.passes.scale`.
+    Only weights get narrower: bias, threshold and current keep the target's formats.
     """
 
     others: int

@@ -13,7 +13,7 @@ from snnc.ir.program import Accumulator, Layer, Program, SpikeCount
 from snnc.passes.image import ImageCoding, image_coding
 from snnc.passes.numbers import Bits, Numbers, checked_bits
 from snnc.passes.populations import FloatPopulation, populations
-from snnc.passes.scale import at_scale, formats, largest_scale, saturating_scale
+from snnc.passes.scale import Exponents, at_scale, formats, largest_scale, saturating_scale
 
 PIXEL_LEVELS = 255  # 8-bit images
 LEVELS_MAX = 2**16 - 1  # 16-bit images
@@ -27,6 +27,7 @@ def quantize(
     levels: int = PIXEL_LEVELS,
     bits: Bits | None = None,
     scales: Mapping[str, float] = NOTHING,
+    exponents: Exponents | None = None,
 ) -> Program:
     """Round a prepared graph to integers, with one scale for each layer.
 
@@ -36,7 +37,8 @@ def quantize(
     largest scale that the formats of weights, bias, threshold and current allow, and that
     leaves the membrane room for `ROOM` thresholds below zero before it saturates. At a scale
     that was given, and where `bits` are so few that the largest weight has no integer beside
-    the threshold, weights beyond the format saturate. A zero weight stays zero. The image
+    the threshold, weights beyond the format saturate. So they do at `exponents` that are given,
+    of every bundle, and smaller than their weights need. A zero weight stays zero. The image
     becomes codes with `levels` steps of grey, and its normalisation moves into the weights
     that read it (see `passes.image`).
 
@@ -44,7 +46,7 @@ def quantize(
         InvalidGraph: the graph is an ordinary network, or PREPARE has not run on it.
             Or rounding would silence a layer, because its weights or its threshold become 0,
             or at a given scale a bias, a threshold or a current leaves its format.
-        InvalidSetting: `levels`, `bits` or a scale is out of range.
+        InvalidSetting: `levels`, `bits`, a scale or an exponent is out of range.
         UnknownName: `bits` or `scales` names a layer that is not there.
     """
     coding = coding_of(graph, levels)
@@ -52,7 +54,12 @@ def quantize(
         graph,
         coding,
         integer_populations(
-            populations(graph, coding), numbers, steps=graph.steps, bits=bits, scales=scales
+            populations(graph, coding),
+            numbers,
+            steps=graph.steps,
+            bits=bits,
+            scales=scales,
+            exponents=exponents,
         ),
     )
 
@@ -86,6 +93,7 @@ def integer_populations(
     steps: int,
     bits: Bits | None,
     scales: Mapping[str, float],
+    exponents: Exponents | None,
 ) -> tuple[Layer | Accumulator, ...]:
     """Return the integers of all populations, each at its scale, see `quantize`."""
     names = [population.name for population in found]
@@ -96,6 +104,12 @@ def integer_populations(
             raise UnknownName("layer", name, names)
         if not (isfinite(scale) and scale > 0):
             raise InvalidSetting(f"the scale of {name} is {scale}; use a number above 0")
+    for bundle in (each for population in found for each in population.bundles):
+        given = 0 if exponents is None else exponents.get(bundle.name)
+        if given is None or not 0 <= given <= numbers.weight_exponent_max:
+            raise InvalidSetting(
+                f"the exponent of {bundle.name} is {given}; use 0 to {numbers.weight_exponent_max}"
+            )
     integers = []
     for population in found:
         width = None if bits is None else bits.of(population.name)
@@ -106,7 +120,7 @@ def integer_populations(
             scale = largest_scale(population, limits)
         else:
             scale = saturating_scale(population, limits)
-        integers.append(at_scale(population, limits, scale))
+        integers.append(at_scale(population, limits, scale, exponents))
     return tuple(integers)
 
 

@@ -10,6 +10,7 @@ from snnc.ir.graph import Conv2d, Graph, Linear
 from snnc.ir.program import INPUT, Accumulator, Layer, Program
 from snnc.ir.weights import FloatArray, nonzeros, unpack
 from snnc.passes.image import ImageCoding, absorb, image_coding
+from snnc.passes.scale import units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,7 +22,8 @@ class Rounding:
     before: FloatArray  # non-zero weights, in units of the layer's threshold
     after: FloatArray  # the integers they became, divided by the scale
     scale: float
-    weight_bits: int  # signed bits that the largest integer needs
+    unit: int  # power of two of which the integers are multiples
+    weight_bits: int  # signed bits that the largest multiple needs
     largest_weight: int
     saturated: int  # integers smaller than the weight rounds to
     rounded_to_zero: int
@@ -56,14 +58,16 @@ def _rounding(
     before, after = unpack(weight), unpack(bundle.weight)
     kept = before != 0
     largest = int(np.abs(after).max(initial=0))
-    rounded = np.rint(before * population.scale)
+    unit = units(population)[position]
+    rounded = np.rint(before * (population.scale / unit)) * unit
     return Rounding(
         population=population.name,
         name=bundle.name,
         before=before[kept],
         after=after[kept] / population.scale,
         scale=population.scale,
-        weight_bits=largest.bit_length() + 1,
+        unit=unit,
+        weight_bits=(largest // unit).bit_length() + 1,
         largest_weight=largest,
         saturated=int((np.abs(after) < np.abs(rounded)).sum()),
         rounded_to_zero=nonzeros(weight) - int(np.count_nonzero(after)),

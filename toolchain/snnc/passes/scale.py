@@ -3,20 +3,20 @@
 A weight beyond its format saturates: it becomes the largest weight there is. Bias, threshold
 and current never do, so a scale at which one of them leaves its format is refused.
 
-All that adds to a membrane shares a scale: bundles of synapses, bias and threshold. But the 1
-of a residual shortcut may be many times the largest weight beside it, or far below, and at 2
-bits a whole weight is a coarse unit for a bias. So the integers of a bundle may be multiples of
-a power of two, as on both Loihis (`weight_exp` in lava-nc 0.10, `proc/dense`): as long as the
-products fit the target's own width, and beyond it for a bundle of few synapses beside others.
-The scale is then the one at which the smallest weights fill their format.
+Bundles that are summed share a scale with each other, the bias and the threshold. But the 1 of a
+residual shortcut may be many times the largest weight beside it, or far below. So the integers
+of a bundle in a sum may be multiples of a power of two, as on both Loihis (`weight_exp` in
+lava-nc 0.10, `proc/dense`), and the scale is the one at which the smallest weights fill their
+format. Lava's Conv has no exponent (lava issue 803), and unrolled a full convolution is large; so
+there the products have to fit the target's own width, which narrower weights leave room for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from math import floor, inf, log2
+from math import inf
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from snnc.ir.program import INPUT, Accumulator, Convolution, FullyConnected, Lay
 from snnc.ir.weights import (
     FloatArray,
     IntWeight,
+    common_exponent,
     convert,
     drop_zeros,
     integers,
@@ -40,6 +41,8 @@ from snnc.semantics.neuron import ALIGN, CURRENT_MAX, DECAY_BITS
 # steps of inhibition by a whole threshold fit before the membrane saturates. The 131071 // 8
 # units that this leaves a threshold narrow 8-bit weights only where none is 1/129 of it.
 ROOM = 8
+
+Exponents = Mapping[str, int]  # of each bundle of synapses
 
 
 class Limit(Enum):
@@ -60,9 +63,8 @@ class Formats:
     bias_max: int
     current_max: int
     scale_max: float  # at which the threshold fits, and the membrane has its `ROOM`
-    exponent_max: int  # of the power of two that a matrix may have, see `exponent`
-    convolution_exponent_max: int
-    shortcut_exponent_max: int  # of few synapses for each neuron that are summed with others
+    exponent_max: int  # of the power of two that a bundle in a sum may have
+    kernel_exponent_max: int  # the same for full convolutions
 
 
 def formats(
@@ -70,6 +72,7 @@ def formats(
 ) -> Formats:
     """Return the formats of a population on a target, its weights `bits` wide if given."""
     weights = numbers.weight_max if bits is None else min(numbers.weight_max, weight_max(bits))
+    summed = len(population.bundles) > 1
     room = (numbers.weight_max // weights).bit_length() - 1  # powers of two up to the target's
     biases = numbers.input_bias_max if population.on_host else numbers.bias_max
     if population.fire is None:
@@ -86,47 +89,38 @@ def formats(
         bias_max=biases,
         current_max=current,
         scale_max=limit,
-        exponent_max=min(room, numbers.weight_exponent_max),
-        convolution_exponent_max=min(room, numbers.convolution_exponent_max),
-        shortcut_exponent_max=numbers.weight_exponent_max if len(population.bundles) > 1 else 0,
+        exponent_max=numbers.weight_exponent_max if summed else 0,
+        kernel_exponent_max=min(room, numbers.kernel_exponent_max) if summed else 0,
     )
 
 
-def exponent(bundle: FloatBundle, limits: Formats, scale: float) -> int:
-    """Return the least e at which its weights, as multiples of 2**e, do not saturate.
+def exponents(
+    population: FloatPopulation, limits: Formats, scale: float, *, clipped: int = 0
+) -> Exponents:
+    """Map each bundle to the least e at which its weights, as multiples of 2**e, do not saturate.
 
-    Or the largest that the bundle may have. Its products stay within the target's own width
-    where it reads the image, which the host may multiply, and where it has full convolutions,
-    for Lava's Conv has no exponent (lava issue 803) and unrolled they would be large.
+    Or to the largest that it may have. With `clipped` each e above 0 is so much less: the
+    largest weights saturate, and all others are finer.
     """
-    largest = float(np.abs(stored(bundle.weight)).max(initial=0.0)) * scale
-    highest = _exponent_max(bundle, limits)
-    fitting = (e for e in range(highest) if np.rint(largest / 2**e) <= limits.weight_max)
-    return next(fitting, highest)
-
-
-def largest_weight(bundle: FloatBundle, limits: Formats) -> int:
-    """Return the largest integer that a weight of a bundle can become."""
-    return limits.weight_max << _exponent_max(bundle, limits)
+    found = {}
+    for bundle in population.bundles:
+        largest = float(np.abs(stored(bundle.weight)).max(initial=0.0)) * scale
+        highest = _exponent_max(bundle, limits)
+        fitting = (e for e in range(highest) if np.rint(largest / 2**e) <= limits.weight_max)
+        found[bundle.name] = max(next(fitting, highest) - clipped, 0)
+    return found
 
 
 def _exponent_max(bundle: FloatBundle, limits: Formats) -> int:
-    matrix = isinstance(bundle.op, Linear)
-    own = limits.exponent_max if matrix else limits.convolution_exponent_max
-    if bundle.source != INPUT and (matrix or bundle.weight.shape[1] == 1):
-        return max(own, limits.shortcut_exponent_max)
-    return own
+    if bundle.source == INPUT:  # the host may multiply, which shifts nothing
+        return 0
+    narrow = isinstance(bundle.op, Linear) or bundle.weight.shape[1] == 1
+    return limits.exponent_max if narrow else limits.kernel_exponent_max
 
 
 def largest_scale(population: FloatPopulation, limits: Formats) -> float:
-    """Return the scale at which every integer fits its format and no weight saturates.
-
-    It is the largest at which the smallest weights fill theirs; a power of two may be left.
-    """
+    """Return the largest scale at which every integer fits its format and no weight saturates."""
     scale = min(_ceilings(population, limits).values())
-    finest = max((_headroom(limits.weight_max, each) for each in _weights(population)), default=inf)
-    if finest < scale:
-        scale = finest * 2.0 ** floor(log2(scale / finest * (1.0 + 1e-12)))  # a rounded quotient
     while (excess := _current(population, limits, scale) / limits.current_max) > 1.0:
         scale /= excess * (1.0 + 1e-6)  # rounding made the sum of the parts larger
     return scale
@@ -156,24 +150,14 @@ def _ceilings(population: FloatPopulation, limits: Formats) -> dict[Limit, float
 
 
 def _weights_ceiling(population: FloatPopulation, limits: Formats) -> float:
-    """Return the largest scale at which no weight saturates and none is finer than it helps.
-
-    The bias and the threshold are the finer, the larger the scale; so it is such that the
-    smallest weights fill their format at the exponent that every bundle may have.
-    """
-    fits, filled = [], []
+    """Return the largest scale at which no weight saturates and some fill their format."""
+    fits, filled = [inf], [0.0]
     for bundle in population.bundles:
         values = stored(bundle.weight)
-        fits.append(_headroom(largest_weight(bundle, limits), values))
-        common = min(_exponent_max(bundle, limits), limits.exponent_max)
-        filled += [_headroom(limits.weight_max << common, values)] if values.any() else []
-    return min(*fits, max(filled, default=inf))
-
-
-def _weights(population: FloatPopulation) -> list[FloatArray]:
-    """Return the weights of each bundle that has any but zeros."""
-    found = (stored(bundle.weight) for bundle in population.bundles)
-    return [values for values in found if values.any()]
+        if values.any():
+            filled.append(_headroom(limits.weight_max, values))
+            fits.append(_headroom(limits.weight_max << _exponent_max(bundle, limits), values))
+    return min(*fits, max(filled)) if len(filled) > 1 else inf
 
 
 def saturating_scale(population: FloatPopulation, limits: Formats) -> float:
@@ -191,14 +175,19 @@ def saturating_scale(population: FloatPopulation, limits: Formats) -> float:
     return max(scale, least)
 
 
-def at_scale(population: FloatPopulation, limits: Formats, scale: float) -> Layer | Accumulator:
-    """Return the integers of a population at a scale.
+def at_scale(
+    population: FloatPopulation, limits: Formats, scale: float, given: Exponents | None = None
+) -> Layer | Accumulator:
+    """Return the integers of a population at a scale, and at the exponents that are given.
 
     Raises:
         InvalidGraph: something but a weight leaves its format, or rounding would silence the
             population, because its weights or its threshold become 0.
     """
-    synapses = tuple(_synapses(bundle, limits, scale) for bundle in population.bundles)
+    powers = exponents(population, limits, scale) if given is None else given
+    synapses = tuple(
+        _synapses(bundle, limits, scale, powers[bundle.name]) for bundle in population.bundles
+    )
     bias = np.rint(population.bias * scale)
     problems = [
         *_misfits(population, limits, scale, synapses, bias),
@@ -305,14 +294,16 @@ def _threshold(level: float, reset: Reset, decay: int) -> int:
 def _current(population: FloatPopulation, limits: Formats, scale: float) -> float:
     """Return the largest |current| + |bias| after rounding at this scale."""
     total = np.abs(np.rint(population.bias * scale))
+    powers = exponents(population, limits, scale)
     for bundle in population.bundles:
-        total = total + row_magnitudes(integer_weights(bundle, limits, scale)) * bundle.peak
+        whole = integer_weights(bundle, limits, scale, powers[bundle.name])
+        total = total + row_magnitudes(whole) * bundle.peak
     return float(total.max(initial=0.0))
 
 
-def integer_weights(bundle: FloatBundle, limits: Formats, scale: float) -> IntWeight:
-    """Return the weights of a bundle at a scale; stored zeros stay."""
-    most, unit = limits.weight_max, 1 << exponent(bundle, limits, scale)
+def integer_weights(bundle: FloatBundle, limits: Formats, scale: float, exponent: int) -> IntWeight:
+    """Return the weights of a bundle at a scale, multiples of 2**exponent; stored zeros stay."""
+    most, unit = limits.weight_max, 1 << exponent
     return convert(
         bundle.weight,
         lambda values: np.clip(np.rint(values * (scale / unit)), -most, most) * unit,
@@ -320,13 +311,24 @@ def integer_weights(bundle: FloatBundle, limits: Formats, scale: float) -> IntWe
     )
 
 
-def _synapses(bundle: FloatBundle, limits: Formats, scale: float) -> Synapses:
+def _synapses(bundle: FloatBundle, limits: Formats, scale: float, exponent: int) -> Synapses:
     return Synapses(
         name=bundle.name,
         source=bundle.source,
-        weight=drop_zeros(integer_weights(bundle, limits, scale)),
+        weight=drop_zeros(integer_weights(bundle, limits, scale, exponent)),
         kind=_kind(bundle.op),
     )
+
+
+def units(population: Layer | Accumulator) -> tuple[int, ...]:
+    """Return the power of two of which the weights of each bundle are multiples.
+
+    Bundles have one in sums alone. It may be larger than the one that was chosen, but not where
+    a weight is the largest of its format, which is odd.
+    """
+    if len(population.synapses) == 1:
+        return (1,)
+    return tuple(1 << common_exponent(bundle.weight) for bundle in population.synapses)
 
 
 def _kind(op: Synaptic) -> Convolution | FullyConnected:

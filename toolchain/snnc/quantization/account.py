@@ -15,7 +15,7 @@ from snnc.ir.weights import nonzeros, stored, unpack
 from snnc.passes.image import image_coding
 from snnc.passes.numbers import Bits, Numbers, width
 from snnc.passes.populations import FloatPopulation, populations
-from snnc.passes.scale import Limit, exponent, formats, largest_scale, limit_of
+from snnc.passes.scale import Limit, formats, largest_scale, limit_of, units
 
 KEY = "quantization"  # of the account in the provenance of a program
 UNUSED = 2  # bits of a format that no weight needs, from which on this is told
@@ -199,13 +199,13 @@ def _layer(
     asked = None if bits is None else bits.of(population.name)
     limits = formats(population, numbers, bits=asked, steps=steps)
     most, scale = limits.weight_max, integers.scale
-    units = [1 << exponent(bundle, limits, scale) for bundle in population.bundles]
+    shared = units(integers)
     saturated = sum(
         int((np.abs(np.rint(stored(bundle.weight) * (scale / unit))) > most).sum())
-        for bundle, unit in zip(population.bundles, units, strict=True)
+        for bundle, unit in zip(population.bundles, shared, strict=True)
     )
     used = max(
-        _largest(bundle) // unit for bundle, unit in zip(integers.synapses, units, strict=True)
+        _largest(bundle) // unit for bundle, unit in zip(integers.synapses, shared, strict=True)
     )
     weights = sum(nonzeros(bundle.weight) for bundle in population.bundles)
     kept = sum(int(np.count_nonzero(unpack(bundle.weight))) for bundle in integers.synapses)

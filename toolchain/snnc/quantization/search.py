@@ -27,7 +27,7 @@ from snnc.passes.numbers import Bits, Numbers, checked_bits, width
 from snnc.passes.populations import FloatPopulation, populations
 from snnc.passes.quantize import PIXEL_LEVELS, assemble, coding_of
 from snnc.passes.rewrite import with_ops
-from snnc.passes.scale import Formats, at_scale, formats, saturating_scale
+from snnc.passes.scale import Exponents, Formats, at_scale, exponents, formats, saturating_scale
 from snnc.quantization.arrivals import Emitted
 from snnc.quantization.trial import Means, Trial, mean_currents
 from snnc.quantization.wanted import Wanted, wanted
@@ -44,15 +44,20 @@ BELOW = 3  # steps below it, so that a threshold may land on a whole unit; 0: up
 FINER = 6  # scales on either side of the best, in the second look; 0: up to +12 %, 12: no better
 FEW = 16  # samples of these two looks; 4: -10 to +12 %, 64: the same in twice the time
 KEPT = 4  # scales that are judged on all samples; 1: up to +3 %, 16: the same
+CLIPPED = (0, 1, 2)  # powers of two by which the largest weights of a bundle in a sum saturate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibrated:
-    """What a search found. `quantize(graph, numbers, scales=scales, ...)` gives the program."""
+    """What a search found.
+
+    `quantize(graph, numbers, scales=scales, exponents=exponents, ...)` gives the program.
+    """
 
     program: Program
     graph: Graph  # prepared, with the biases that the search shifted
     scales: Mapping[str, float]
+    exponents: Exponents  # of every bundle of synapses
     shifted: frozenset[str]  # populations whose bias was shifted
     before: Mapping[str, float] | None  # errors without a search; None if that is impossible
     after: Mapping[str, float]  # error of each population, see `Trial.errors`
@@ -109,6 +114,7 @@ def search(
             graph, {each.population.name: each.population.bundles[0].op for each in fitted}
         ),
         scales={each.population.name: each.integers.scale for each in fitted},
+        exponents={name: e for each in fitted for name, e in each.exponents.items()},
         shifted=frozenset(each.population.name for each in fitted if each.shifted),
         before=before,
         after=after,
@@ -122,6 +128,7 @@ class _Fitted:
 
     population: FloatPopulation
     integers: Layer | Accumulator
+    exponents: Exponents
     shifted: bool = False
 
 
@@ -162,9 +169,11 @@ class _Job:
         problems: list[Issue] = []
         for population in found:
             limits = self.limits(population)
+            scale = saturating_scale(population, limits)
+            powers = exponents(population, limits, scale)
             try:
-                integers = at_scale(population, limits, saturating_scale(population, limits))
-                plain.append(_Fitted(population=population, integers=integers))
+                integers = at_scale(population, limits, scale, powers)
+                plain.append(_Fitted(population=population, integers=integers, exponents=powers))
             except InvalidGraph as refusal:
                 plain.append(None)
                 if _first_possible(population, limits) is None:
@@ -228,31 +237,56 @@ class _Job:
     ) -> Iterator[_Fitted]:
         """Yield the integers at each scale that is possible, without and with a shifted bias."""
         for scale in dict.fromkeys(scales):
-            if (integers := _possible(population, limits, scale)) is None:
-                continue
-            yield _Fitted(population=population, integers=integers)
-            reached = mean_currents(integers, means) / scale + population.bias
-            missing = floats(self.wanted.drives[population.name] - reached)
-            moved = _shifted(population, missing, self.coding)
-            shifted = _possible(moved, limits, scale)
-            if shifted is not None and (shifted.bias != integers.bias).any():
-                yield _Fitted(population=moved, integers=shifted, shifted=True)
+            for powers in _powers(population, limits, scale):
+                yield from self._at(population, limits, scale, powers, means)
+
+    def _at(
+        self,
+        population: FloatPopulation,
+        limits: Formats,
+        scale: float,
+        powers: Exponents,
+        means: Means,
+    ) -> Iterator[_Fitted]:
+        """Yield the integers at a scale and exponents, without and with a shifted bias."""
+        if (integers := _possible(population, limits, scale, powers)) is None:
+            return
+        yield _Fitted(population=population, integers=integers, exponents=powers)
+        reached = mean_currents(integers, means) / scale + population.bias
+        missing = floats(self.wanted.drives[population.name] - reached)
+        moved = _shifted(population, missing, self.coding)
+        shifted = _possible(moved, limits, scale, powers)
+        if shifted is not None and (shifted.bias != integers.bias).any():
+            yield _Fitted(population=moved, integers=shifted, exponents=powers, shifted=True)
+
+
+def _powers(population: FloatPopulation, limits: Formats, scale: float) -> Iterator[Exponents]:
+    """Yield the exponents at which nothing saturates, then those at which more and more does."""
+    seen: list[Exponents] = []
+    for clipped in CLIPPED:
+        powers = exponents(population, limits, scale, clipped=clipped)
+        if powers not in seen:
+            seen.append(powers)
+            yield powers
 
 
 def _possible(
-    population: FloatPopulation, limits: Formats, scale: float
+    population: FloatPopulation, limits: Formats, scale: float, powers: Exponents
 ) -> Layer | Accumulator | None:
     """Return the integers at a scale, or None where a format or the rounding rules it out."""
     try:
-        return at_scale(population, limits, scale)
+        return at_scale(population, limits, scale, powers)
     except InvalidGraph:
         return None
 
 
 def _first_possible(population: FloatPopulation, limits: Formats) -> Layer | Accumulator | None:
     """Return the integers at one scale of the first look, or None where none is possible."""
-    scales = _scales(population, limits)
-    found = (_possible(population, limits, scale) for scale in scales)
+    found = (
+        _possible(population, limits, scale, powers)
+        for scale in _scales(population, limits)
+        for powers in _powers(population, limits, scale)
+    )
     return next((integers for integers in found if integers is not None), None)
 
 

@@ -14,6 +14,7 @@ from snnc.ir.program import INPUT, Layer, Program, Synapses
 from snnc.ir.weights import FloatArray, IntArray, unpack
 from snnc.passes.image import absorb, image_coding
 from snnc.passes.rewrite import drive
+from snnc.passes.scale import units
 from snnc.semantics.neuron import ALIGN
 
 
@@ -25,11 +26,12 @@ class Rounded:
     before: FloatArray  # (kept,) float weights of the prepared graph
     after: IntArray  # (kept,)
     scale: float  # after / scale is comparable with before
+    unit: int  # power of two of which the integers are multiples
 
     @property
     def largest_error(self) -> float:
-        """The largest rounding error, in integer steps."""
-        return float(np.abs(self.after - self.before * self.scale).max(initial=0.0))
+        """The largest rounding error, in steps of the integers."""
+        return float(np.abs(self.after - self.before * self.scale).max(initial=0.0)) / self.unit
 
     @property
     def vanished(self) -> int:
@@ -61,7 +63,7 @@ def rounded_weights(prepared: Graph, program: Program, path: Path) -> list[Round
     """
     found = []
     for population in program.populations:
-        for synapses in population.synapses:
+        for synapses, unit in zip(population.synapses, units(population), strict=True):
             before = _before(prepared, synapses, program.input.levels, path)
             after = unpack(synapses.weight)
             if before.shape != after.shape:
@@ -73,6 +75,7 @@ def rounded_weights(prepared: Graph, program: Program, path: Path) -> list[Round
                     before=before[kept],
                     after=after[kept],
                     scale=population.scale,
+                    unit=unit,
                 )
             )
     return found

@@ -100,7 +100,7 @@ def _choices(wirings: tuple[Wiring, ...]) -> Iterator[tuple[Encoding, ...]]:
 def _with_zeros(bundle: Wiring) -> Encoding:
     match bundle.kind:
         case Convolution():
-            return Encoding.DENSE if bundle.delayed else Encoding.CONV  # Conv has no delays
+            return Encoding.CONV if bundle.kernel else Encoding.DENSE
         case FullyConnected():
             return Encoding.DENSE
         case _:

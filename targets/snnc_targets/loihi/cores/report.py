@@ -59,7 +59,7 @@ def _layer(chip: Chip, cut: Cut) -> dict[str, object]:
                 "encoding": encoding.value,
                 "weights": bundle.used.size,
                 "nonzero": int(bundle.used.sum()),
-                "bits": bundle.stored_bits,
+                "bits": bundle.signed_bits if encoding is Encoding.CONV else bundle.stored_bits,
             }
             for bundle, encoding in zip(cut.wirings, cut.encodings, strict=True)
         ],

@@ -20,7 +20,7 @@ from snnc.ir.weights import Shape, stored, unpack
 from snnc.simulate.trace import Counts
 
 from snnc_targets.loihi.cores.words import Encoding, signed_bits, stored_bits
-from snnc_targets.loihi.mantissas import mantissas
+from snnc_targets.loihi.mantissas import WEIGHT_MAX, largest_weight, mantissas
 
 Map = tuple[int, int, int]  # channels, rows, columns
 Span = tuple[int, int]  # first, and one past the last
@@ -65,6 +65,7 @@ class Wiring:
     stored_bits: int  # of a weight, in the widths that matrices have, without its exponent
     signed_bits: int  # of a weight, in any width; kernels have no exponent
     delayed: bool  # whether its spikes wait, each synapse holding for how long
+    kernel: bool  # whether a convolution can be one: no delays, and 8 bits without an exponent
 
     @property
     def synapses(self) -> int:
@@ -100,6 +101,7 @@ def wiring(synapses: Synapses, source: Shape, target: Shape, *, delayed: bool) -
         stored_bits=stored_bits(stored(mantissas(synapses))),
         signed_bits=signed_bits(stored(synapses.weight)),
         delayed=delayed,
+        kernel=not delayed and largest_weight(synapses) <= WEIGHT_MAX,
     )
 
 
