@@ -1,12 +1,13 @@
 """The fast simulator: sums of weights over bit vectors, the same bits as `snnc.semantics`.
 
 Every neuron, sample and step is one bit. Samples are processed in chunks, layer by layer
-over all steps; what a layer emits is kept while a later one reads it.
+over all steps; what a layer emits is kept while a later one reads it. Where there are as many
+chunks as threads each has chunks of its own, else they share every layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,9 +78,9 @@ class Prepared:
     def run(self, codes: IntArray, *, raster: bool, counts: bool = True) -> Trace:
         """Run on encoded images (samples, *shape), see `run`."""
         check_codes(self.program.input, codes)
-        with ThreadPoolExecutor(processors()) as threads:
+        with _threads(self.kernels) as work:
             return _run(
-                Work(kernels=self.kernels, threads=threads),
+                work,
                 self.program,
                 lambda layer: iter([self.plans[layer.name]]),
                 codes,
@@ -103,10 +104,16 @@ def _planner(program: Program, size: int) -> Iterator[tuple[Work, Callable[[Laye
             "the fast simulator needs numba; install it with: pip install 'snnc[fast]', or use "
             "the numpy simulator (--engine numpy)"
         ) from error
-    with ThreadPoolExecutor(processors()) as threads:
-        work = Work(kernels=blocks, threads=threads)
+    with _threads(blocks) as work:
         pixel = program.steps * size
         yield work, lambda layer: plan(program, layer, pixel, work.share, schedule)
+
+
+@contextmanager
+def _threads(kernels: ModuleType) -> Iterator[Work]:
+    number = processors()
+    with ThreadPoolExecutor(number) as threads:
+        yield Work(kernels=kernels, threads=threads, number=number)
 
 
 def _run(
@@ -122,21 +129,30 @@ def _run(
     """Run a program, chunk by chunk; count what `leaving` is given for."""
     if raster and leaving is None:
         raise InvalidSetting("the raster is part of the counts; ask for both or for neither")
-    space = _space(program, program.steps * size)
-    chunk = size * 8
-    return concatenate(
-        [
+    chunks = [codes[i : i + size * 8] for i in range(0, max(len(codes), 1), size * 8)]
+
+    def traces(work: Work, chunks: Sequence[IntArray]) -> list[Trace]:
+        space = _space(program, program.steps * size)
+        return [
             Run(
                 work=work,
                 program=program,
-                codes=codes[i : i + chunk],
+                codes=chunk,
                 size=size,
                 space=space,
                 leaving=leaving or {},
             ).trace(planned, raster, leaving is not None)
-            for i in range(0, max(len(codes), 1), chunk)
+            for chunk in chunks
         ]
-    )
+
+    apart = len(chunks) // work.number * work.number  # chunks that a thread has for itself
+    found: list[Trace] = []
+    if apart:
+        own = work.each(lambda alone, n: traces(alone, chunks[n : apart : work.number]))
+        found += [trace for turn in zip(*own, strict=True) for trace in turn]
+    if chunks[apart:]:
+        found += traces(work, chunks[apart:])
+    return concatenate(found)
 
 
 def _space(program: Program, pixel: int) -> Bytes:
