@@ -3,9 +3,9 @@
     python docs/results/deployed.py runs/deployed --data-root DIR
 
 trains the two networks if they are not there, compiles each at four widths with and without
-a search of scales on calibration images, measures accuracy on the clean and the attacked
-test images, and runs the 8-bit builds on all engines, Lava included, spike for spike. Stop it
-whenever you like and start it again.
+a search of scales on calibration images, and at two bits with training of the integers too;
+measures accuracy on the clean and the attacked test images, and runs the 8-bit builds on all
+engines, Lava included, spike for spike. Stop it whenever you like and start it again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ from snnc.errors import InvalidGraph
 from snnc.evaluate.agreement import agreement
 from snnc.frontend.checkpoint import load_checkpoint, to_module
 from snnc.ir.files import write_bytes
+from snnc.ir.graph import Graph
+from snnc.ir.program import Program
 from snnc.learn.machine import Machine
 from snnc.learn.recipes import load_recipe
 from snnc.learn.run import Where, train
 from snnc.learn.spiking import SpikingNetwork
 from snnc.learn.stage import Advance
+from snnc.learn.tune import compile_tuned
 from snnc.passes.numbers import Bits
+from snnc.passes.quantize import PIXEL_LEVELS
 from snnc.provenance import commit, machine, versions
+from snnc.quantization.account import Account
 from snnc.quantization.calibrate import compile_accounted
 from snnc.semantics.encode import encode
 from snnc.simulate import reference
@@ -44,7 +49,9 @@ from snnc.targets.outside import Manner, RunsOutside
 Row = dict[str, Any]
 
 RECIPES = ("fashion_mnist", "fashion_mnist_resnet8")  # both 90 % sparse
-BITS = (8, 6, 4, 2)
+LARGEST, SEARCHED, TUNED = "largest", "searched", "searched, tuned"  # how scales are found
+WAYS = tuple((bits, scales) for bits in (8, 6, 4, 2) for scales in (LARGEST, SEARCHED))
+WAYS += ((2, TUNED),)
 EPSILON, STEPS = 0.05, 20  # PGD, as trained
 CLEAN, ATTACKED, COMPARED = 10_000, 500, 200  # the first test images in class-balanced order
 CALIBRATION = 256  # of the training images
@@ -68,6 +75,7 @@ class Subject:
     network: SpikingNetwork
     model: Path
     dataset: data.Dataset
+    root: Path | None  # of the data
     crafted: Examples  # for the float network
 
     @property
@@ -105,6 +113,7 @@ def subject(recipe: str, directory: Path, root: Path | None) -> Subject:
         network=network,
         model=result.model,
         dataset=dataset,
+        root=root,
         crafted=crafted,
     )
 
@@ -117,25 +126,43 @@ def floats(of: Subject) -> Row:
     return {
         "network": of.recipe,
         "bits": "float",
-        "searched": False,
+        "scales": "",
         "clean": float((named == labels).float().mean()),
         "robust": 1 - float(of.crafted.broken.float().mean()),
     }
 
 
-def integers(of: Subject, bits: int, searched: bool) -> Row:
+def compiled(of: Subject, graph: Graph, width: int, scales: str) -> tuple[Program, Account]:
+    """Return the integers of a network at a width, and the account of every layer."""
+    numbers, bits = registry.load("loihi").numbers, Bits(others=width)
+    images = of.dataset.train.take(CALIBRATION).images
+    if scales != TUNED:
+        return compile_accounted(
+            graph, numbers, images=images if scales == SEARCHED else None, bits=bits
+        )
+    tuned = compile_tuned(
+        graph,
+        numbers,
+        load_recipe(of.recipe),
+        images=images,
+        levels=PIXEL_LEVELS,
+        bits=bits,
+        root=of.root,
+        progress=lambda advance: click.echo(f"{of.recipe}, tune: {advance}", err=True),
+    )
+    return tuned.program, tuned.account
+
+
+def integers(of: Subject, bits: int, scales: str) -> Row:
     """Compile at a width, measure the integers, keep the account of every layer."""
-    named: Row = {"network": of.recipe, "bits": bits, "searched": searched}
+    named: Row = {"network": of.recipe, "bits": bits, "scales": scales}
     target = registry.load("loihi")
     graph = api.load(of.model)
-    images = of.dataset.train.take(CALIBRATION).images if searched else None
     try:
-        program, account = compile_accounted(
-            graph, target.numbers, images=images, bits=Bits(others=bits)
-        )
+        program, account = compiled(of, graph, bits, scales)
     except InvalidGraph as refused:
         return {**named, "refused": str(refused)}
-    build = of.directory / f"loihi-{bits}{'-searched' if searched else ''}"
+    build = of.directory / f"loihi-{bits}-{scales.replace(', ', '-')}"
     write_build(build, target, program, graph, force=build.exists())
     deployed = Deployed(program=program, engine=fast_judge)
     shown, labels = tensors(of.dataset.test.take(CLEAN))
@@ -188,15 +215,14 @@ def measured(of: Subject) -> tuple[list[Row], Row]:
     kept = json.loads(path.read_text()) if path.exists() else {}
     if kept.get("settings") != SETTINGS:
         kept = {"settings": SETTINGS, "rows": [floats(of)], "engines": None}
-    for bits in BITS:
-        for searched in (False, True):
-            if not any((r["bits"], r["searched"]) == (bits, searched) for r in kept["rows"]):
-                click.echo(f"{of.recipe}: {bits} bits, searched: {searched}", err=True)
-                kept["rows"].append(integers(of, bits, searched))
-                write_bytes(path, json.dumps(kept, indent=1).encode(), force=True)
+    for bits, scales in WAYS:
+        if not any((r["bits"], r["scales"]) == (bits, scales) for r in kept["rows"]):
+            click.echo(f"{of.recipe}: {bits} bits, {scales}", err=True)
+            kept["rows"].append(integers(of, bits, scales))
+            write_bytes(path, json.dumps(kept, indent=1).encode(), force=True)
     if kept["engines"] is None:
         click.echo(f"{of.recipe}: engines", err=True)
-        kept["engines"] = engines(of, load_build(of.directory / "loihi-8"))
+        kept["engines"] = engines(of, load_build(of.directory / f"loihi-8-{LARGEST}"))
         write_bytes(path, json.dumps(kept, indent=1).encode(), force=True)
     return kept["rows"], kept["engines"]
 
@@ -210,13 +236,14 @@ def markdown(rows: Sequence[Row], compared: Sequence[Row]) -> str:
     ]
     for row in rows:
         width = "float" if row["bits"] == "float" else f"{row['bits']} bits"
-        scales = "" if row["bits"] == "float" else "searched" if row["searched"] else "largest"
         worst = row.get("account", {}).get("worst") or ""
         clean, robust = (
             "refused" if "refused" in row else f"{100 * row[kind]:.1f} %"
             for kind in ("clean", "robust")
         )
-        lines.append(f"| {row['network']} | {width} | {scales} | {clean} | {robust} | {worst} |")
+        lines.append(
+            f"| {row['network']} | {width} | {row['scales']} | {clean} | {robust} | {worst} |"
+        )
     names = list(compared[0]["differing"]) if compared else []
     lines += [
         "",
