@@ -24,6 +24,7 @@ from snnc.passes.numbers import Numbers
 from snnc.semantics.neuron import ALIGN
 from snnc.simulate import reference
 from snnc.simulate.sliced.emitted import step_bytes
+from snnc.simulate.sliced.work import processors
 from snnc.simulate.trace import Trace
 from snnc.targets.api import Progress, Target
 from snnc.targets.cores import MapsCores
@@ -134,10 +135,11 @@ def _simulator(program: Program, samples: int, raster: bool) -> tuple[Simulator,
         return run, batch_size(program)
     from snnc.simulate import fast
 
-    size = 8 * step_bytes(samples)  # numba's simulator keeps 8 samples to a byte
-    if samples <= size:
-        return partial(fast.run, program, raster=raster), size
-    return partial(fast.prepare(program, samples).run, raster=raster), size
+    chunk = 8 * step_bytes(samples)  # numba's simulator keeps 8 samples to a byte
+    if samples <= chunk:
+        return partial(fast.run, program, raster=raster), chunk
+    prepared = fast.prepare(program, samples)
+    return partial(prepared.run, raster=raster), chunk * processors()
 
 
 def _dendrites(program: Program) -> Iterator[Issue]:
