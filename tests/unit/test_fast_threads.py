@@ -40,6 +40,9 @@ def test_chunks_as_many_as_threads_do_not_share_layers(monkeypatch):
     fast.run(program, codes, raster=False)
     fast.run(program, codes[:150], raster=False)  # two, and one for both threads
     assert shared == [1] * 4 + [1] * 2 + [2]
+    monkeypatch.setattr(fast, "TOGETHER", 1)  # no room for what two chunks read
+    fast.run(program, codes, raster=False)
+    assert shared[7:] == [2] * 4
 
 
 def work(threads, number):

@@ -28,6 +28,7 @@ from snnc.simulate.sliced.work import Work, processors
 from snnc.simulate.trace import Trace, concatenate
 
 PAGE = 1 << 21  # bytes of a large page
+TOGETHER = 1 << 31  # bytes that layers of all threads may read at once, a chunk in each
 
 
 def run(program: Program, codes: IntArray, *, raster: bool, counts: bool = True) -> Trace:
@@ -131,8 +132,10 @@ def _run(
         raise InvalidSetting("the raster is part of the counts; ask for both or for neither")
     chunks = [codes[i : i + size * 8] for i in range(0, max(len(codes), 1), size * 8)]
 
+    most = _most_read(program, program.steps * size)
+
     def traces(work: Work, chunks: Sequence[IntArray]) -> list[Trace]:
-        space = _space(program, program.steps * size)
+        space = _space(most)
         return [
             Run(
                 work=work,
@@ -145,7 +148,8 @@ def _run(
             for chunk in chunks
         ]
 
-    apart = len(chunks) // work.number * work.number  # chunks that a thread has for itself
+    together = work.number if work.number * most <= TOGETHER else len(chunks) + 1
+    apart = len(chunks) // together * together  # chunks that a thread has for itself
     found: list[Trace] = []
     if apart:
         own = work.each(lambda alone, n: traces(alone, chunks[n : apart : work.number]))
@@ -155,11 +159,15 @@ def _run(
     return concatenate(found)
 
 
-def _space(program: Program, pixel: int) -> Bytes:
-    """Return memory for what any layer reads, on large pages where the system has them."""
+def _most_read(program: Program, pixel: int) -> int:
+    """Return the bytes of what any layer reads, of those that do not read integers."""
     needs = (memory(program, layer, pixel) for layer in program.layers)
-    most = max((need for need in needs if need <= MOST_BYTES), default=0)
-    pages = -(-most // PAGE) + 1
+    return max((need for need in needs if need <= MOST_BYTES), default=0)
+
+
+def _space(size: int) -> Bytes:
+    """Return memory for what a layer reads, on large pages where the system has them."""
+    pages = -(-size // PAGE) + 1
     space = np.empty(max(pages, 2) * PAGE, dtype=np.uint8)
     start = -space.ctypes.data % PAGE
-    return space[start : start + most]
+    return space[start : start + size]
