@@ -526,8 +526,12 @@ def test_loihi1_counts_what_spikes_wait_for_other_branches_once(layers, delay, f
     assert [(issue.code, issue.need, issue.limit) for issue in issues] == found
 
 
-@pytest.mark.parametrize("numba", [True, False])
-def test_loihi1_shows_progress_and_refuses_no_sample(numba, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("numba", "threads", "told"),
+    [(True, 1, [64, 128, 130]), (True, 2, [128, 130]), (False, 2, [64, 128, 130])],
+)
+def test_loihi1_shows_progress_and_refuses_no_sample(numba, threads, told, monkeypatch, tmp_path):
+    monkeypatch.setattr(loihi1, "processors", lambda: threads)
     if not numba:
         monkeypatch.setattr(loihi1, "find_spec", lambda name: None)
         monkeypatch.setattr(loihi1, "batch_size", lambda program: 64)
@@ -537,7 +541,7 @@ def test_loihi1_shows_progress_and_refuses_no_sample(numba, monkeypatch, tmp_pat
     ran = loihi1.TARGET.execute(
         net, tmp_path, codes, raster=True, progress=lambda done, total: seen.append((done, total))
     )
-    assert seen == [(64, 130), (128, 130), (130, 130)]
+    assert seen == [(done, 130) for done in told]
     want = reference.run(net, codes, raster=True)
     assert (ran.logits == want.logits).all()
     for mine, theirs in zip(ran.layers, want.layers, strict=True):
