@@ -139,9 +139,11 @@ def test_given_exponents_are_kept_and_smaller_ones_saturate():
     one, other = (unpack(bundle.weight) for bundle in found.layers[1].synapses)
     np.testing.assert_array_equal(one, plain)
     assert other.max() == 3 < program.layers[1].scale
-    for wrong in ({**given, "b1": 8}, {**given, "b1": -1}, {"b0": 0}):
-        with pytest.raises(InvalidSetting, match="the exponent of .* is .*; use 0 to 7"):
-            quantize(graph, NUMBERS, exponents=wrong)
+    for wrong, most in (({"b1": 8}, 7), ({"b1": -1}, 7), ({"b0": 1}, 0), ({"fc": 1}, 0)):
+        with pytest.raises(InvalidSetting, match=f"exponent of .* is .*; use 0 to {most}"):
+            quantize(graph, NUMBERS, exponents={**given, **wrong})
+    with pytest.raises(InvalidSetting, match="exponent of conv is None; use 0 to 0"):
+        quantize(graph, NUMBERS, exponents={"b0": 0})
 
 
 def test_without_exponents_the_same_weights_get_what_the_shortcut_leaves_them():

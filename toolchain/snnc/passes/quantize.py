@@ -13,7 +13,15 @@ from snnc.ir.program import Accumulator, Layer, Program, SpikeCount
 from snnc.passes.image import ImageCoding, image_coding
 from snnc.passes.numbers import Bits, Numbers, checked_bits
 from snnc.passes.populations import FloatPopulation, populations
-from snnc.passes.scale import Exponents, at_scale, formats, largest_scale, saturating_scale
+from snnc.passes.scale import (
+    Exponents,
+    Formats,
+    at_scale,
+    exponent_max,
+    formats,
+    largest_scale,
+    saturating_scale,
+)
 
 PIXEL_LEVELS = 255  # 8-bit images
 LEVELS_MAX = 2**16 - 1  # 16-bit images
@@ -104,16 +112,12 @@ def integer_populations(
             raise UnknownName("layer", name, names)
         if not (isfinite(scale) and scale > 0):
             raise InvalidSetting(f"the scale of {name} is {scale}; use a number above 0")
-    for bundle in (each for population in found for each in population.bundles):
-        given = 0 if exponents is None else exponents.get(bundle.name)
-        if given is None or not 0 <= given <= numbers.weight_exponent_max:
-            raise InvalidSetting(
-                f"the exponent of {bundle.name} is {given}; use 0 to {numbers.weight_exponent_max}"
-            )
     integers = []
     for population in found:
         width = None if bits is None else bits.of(population.name)
         limits = formats(population, numbers, bits=width, steps=steps)
+        if exponents is not None:
+            _check_exponents(population, limits, exponents)
         if population.name in scales:
             scale = scales[population.name]
         elif bits is None:
@@ -122,6 +126,13 @@ def integer_populations(
             scale = saturating_scale(population, limits)
         integers.append(at_scale(population, limits, scale, exponents))
     return tuple(integers)
+
+
+def _check_exponents(population: FloatPopulation, limits: Formats, exponents: Exponents) -> None:
+    for bundle in population.bundles:
+        given, most = exponents.get(bundle.name), exponent_max(bundle, limits)
+        if given is None or not 0 <= given <= most:
+            raise InvalidSetting(f"the exponent of {bundle.name} is {given}; use 0 to {most}")
 
 
 def assemble(graph: Graph, coding: ImageCoding, integers: Sequence[Layer | Accumulator]) -> Program:

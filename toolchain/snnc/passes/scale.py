@@ -105,13 +105,14 @@ def exponents(
     found = {}
     for bundle in population.bundles:
         largest = float(np.abs(stored(bundle.weight)).max(initial=0.0)) * scale
-        highest = _exponent_max(bundle, limits)
+        highest = exponent_max(bundle, limits)
         fitting = (e for e in range(highest) if np.rint(largest / 2**e) <= limits.weight_max)
         found[bundle.name] = max(next(fitting, highest) - clipped, 0)
     return found
 
 
-def _exponent_max(bundle: FloatBundle, limits: Formats) -> int:
+def exponent_max(bundle: FloatBundle, limits: Formats) -> int:
+    """Return the largest exponent that the weights of a bundle may have."""
     if bundle.source == INPUT:  # the host may multiply, which shifts nothing
         return 0
     narrow = isinstance(bundle.op, Linear) or bundle.weight.shape[1] == 1
@@ -156,7 +157,7 @@ def _weights_ceiling(population: FloatPopulation, limits: Formats) -> float:
         values = stored(bundle.weight)
         if values.any():
             filled.append(_headroom(limits.weight_max, values))
-            fits.append(_headroom(limits.weight_max << _exponent_max(bundle, limits), values))
+            fits.append(_headroom(limits.weight_max << exponent_max(bundle, limits), values))
     return min(*fits, max(filled)) if len(filled) > 1 else inf
 
 
